@@ -1,0 +1,5 @@
+"""`python -m anabranch` is `ana`."""
+
+from anabranch.cli.main import main
+
+main()

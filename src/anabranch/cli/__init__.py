@@ -1,0 +1,1 @@
+"""The command `ana`: one module a group of commands, thin over the library and the daemon's client."""

@@ -1,0 +1,106 @@
+"""Which repository and which branch a command means: what its options say, else where it is called."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from anabranch import report
+from anabranch.daemon import mounts
+from anabranch.daemon.client import Service, connect
+from anabranch.errors import UsageError
+from anabranch.ids import RefName, ref_name
+from anabranch.repo import Repository, user_name
+from anabranch.store.layout import RECORD
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A repository, and the branch directory that the command was called in, if any."""
+
+    path: Path
+    here: str | None
+    chosen: str | None
+
+    def branch(self, repository: Repository) -> RefName:
+        """The branch that is meant: -b, else the current directory's, else the default one."""
+        if self.chosen is not None:
+            return repository.refs.get(ref_name(self.chosen)).name
+        if self.here is not None:
+            return repository.refs.get(ref_name(self.here.partition("@")[0])).name
+        return repository.default_branch()
+
+    @contextmanager
+    def reading(self) -> Iterator[Repository]:
+        """The repository, for reading only."""
+        with Repository(self.path) as repository:
+            yield repository
+
+    @contextmanager
+    def service(self) -> Iterator[Service]:
+        """Whoever owns the repository."""
+        with connect(self.path) as service:
+            yield service
+
+
+def find(repository: Path | None, branch: str | None) -> Where:
+    """Where a command works. Raises UsageError outside of any repository without -R."""
+    current = Path(os.getcwd())
+    mount = mounts.around(current)
+    if repository is not None:
+        path = Path(os.path.abspath(repository))
+        inside = mount if mount is not None and mount.repository == path.resolve() else None
+        return Where(path.resolve(), _branch_directory(inside, current), branch)
+    if mount is not None:
+        return Where(mount.repository, _branch_directory(mount, current), branch)
+    for directory in (current, *current.parents):
+        if (directory / RECORD).exists():
+            return Where(directory, None, branch)
+    raise UsageError(
+        f"{current} is neither in a repository nor in a mounted one", hint="say which one with -R REPO, or go there"
+    )
+
+
+def _branch_directory(mount: mounts.Mount | None, current: Path) -> str | None:
+    if mount is None or current == mount.directory:
+        return None
+    return current.relative_to(mount.directory).parts[0]
+
+
+def actor() -> str:
+    """Who types."""
+    return user_name(os.getuid())
+
+
+def repository_option(command: F) -> F:
+    """-R, which every command has."""
+    return click.option(
+        "-R", "--repository", type=click.Path(path_type=Path), metavar="REPO", help="The repository; default: where you are."
+    )(command)
+
+
+def branch_option(command: F) -> F:
+    """-b, of commands that work on a branch."""
+    return click.option("-b", "--branch", metavar="BRANCH", help="The branch; default: where you are.")(command)
+
+
+def json_option(command: F) -> F:
+    """--json, of commands that read."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")(command)
+
+
+def show(text: str) -> None:
+    """Print text as it is; names that are not UTF-8 were escaped before."""
+    sys.stdout.write(text)
+
+
+def show_json(value: object) -> None:
+    """Print a JSON document."""
+    sys.stdout.write(report.to_json(value))

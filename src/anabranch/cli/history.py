@@ -1,0 +1,86 @@
+"""ana log, ls, cat: reading versions, without a mount."""
+
+import sys
+from itertools import islice
+from pathlib import Path
+
+import click
+
+from anabranch import report
+from anabranch.cli.context import branch_option, find, json_option, repository_option, show, show_json
+from anabranch.errors import UsageError
+from anabranch.versions.objects import EntryKind
+
+
+@click.command()
+@click.option("-n", "count", type=click.IntRange(min=1), metavar="N", help="Only the newest N versions.")
+@repository_option
+@branch_option
+@json_option
+def log(count: int | None, repository: Path | None, branch: str | None, as_json: bool) -> None:  # noqa: FBT001
+    """List the versions of a branch, newest first.
+
+    \b
+    Example: ana log -b main -n 5
+    """
+    where = find(repository, branch)
+    with where.reading() as history:
+        versions = islice(history.log(where.branch(history)), count)
+        if as_json:
+            show_json(report.log_json(versions))
+            return
+        for version in versions:
+            show(report.version_line(version) + "\n")
+
+
+@click.command()
+@click.argument("target", metavar="REV[:PATH]")
+@repository_option
+@json_option
+def ls(target: str, repository: Path | None, as_json: bool) -> None:  # noqa: FBT001
+    """List a directory, or a file, of a version.
+
+    \b
+    Examples: ana ls main@3; ana ls v1.0:raw/2026
+    """
+    revision, path = _split(target)
+    with find(repository, None).reading() as history:
+        version = history.version(history.resolve(revision).id)
+        entry = version.at(path)
+        rows = version.list(entry) if entry.kind == EntryKind.DIRECTORY else iter([(path.rsplit(b"/")[-1], entry)])
+        if as_json:
+            show_json([report.entry_json(name, row) for name, row in rows])
+            return
+        for name, row in rows:
+            show(report.entry_line(name, row) + "\n")
+
+
+@click.command()
+@click.argument("target", metavar="REV:PATH")
+@repository_option
+def cat(target: str, repository: Path | None) -> None:
+    """Write a file of a version to standard output.
+
+    \b
+    Example: ana cat main@3:flights.csv | head
+    """
+    revision, path = _split(target)
+    if not path:
+        raise UsageError(f"{target} names no file", hint="write REV:PATH, for example main@3:flights.csv")
+    with find(repository, None).reading() as history:
+        entry = history.version(history.resolve(revision).id).at(path)
+        if entry.kind != EntryKind.FILE:
+            raise UsageError(f"{target} is not a file", hint=f"ana ls {target}")
+        for piece in history.read(entry):
+            sys.stdout.buffer.write(piece)
+
+
+def _split(target: str) -> tuple[str, bytes]:
+    """Revision and path. A time may hold colons itself: `main@2026-11-20T10:00:00Z:path`."""
+    at = target.find("Z:") + 1 if "@" in target.partition(":")[0] and "T" in target.partition(":")[0] else 0
+    if at == 0 and target.count(":") and target.endswith("Z") and "T" in target.partition(":")[0]:
+        return target, b""
+    colon = target.find(":", at)
+    if colon < 0:
+        return target, b""
+    return target[:colon], target[colon + 1 :].encode(errors="surrogateescape").strip(b"/")

@@ -1,0 +1,63 @@
+"""`ana`: the group of commands, and what becomes of errors."""
+
+import os
+import sys
+
+import click
+
+import anabranch
+from anabranch.cli import history, mounting, names, work
+from anabranch.errors import AnabranchError
+from anabranch.report import show_path
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(anabranch.__version__, prog_name="ana")
+def ana() -> None:
+    """Anabranch: a versioned filesystem for data.
+
+    Mount a repository: every branch is a directory, every commit is a path.
+
+    \b
+      ana init /data/repo
+      ana mount /data/repo /mnt/repo
+      cp flights.csv /mnt/repo/main/
+      ana -h commit
+
+    Exit codes: 0 done; 1 nothing to commit, or not found; 2 wrong use; 3 conflict or refused; 4 damaged or I/O error.
+    """
+
+
+for command in (
+    mounting.init, mounting.mount, mounting.umount, work.status, work.commit, work.diff, history.log, history.ls,
+    history.cat, names.branch, names.tag,
+):  # fmt: skip
+    ana.add_command(command)
+
+
+def main() -> None:
+    """Run a command; every error is one line, a hint, and an exit code."""
+    try:
+        ana.main(standalone_mode=False, prog_name="ana")
+        sys.stdout.flush()
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except AnabranchError as error:
+        _say(error.message, error.hint)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # who read us has enough
+        sys.exit(0)
+    except OSError as error:
+        _say(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""), None)
+        sys.exit(4)
+
+
+def _say(message: str, hint: str | None) -> None:
+    shown = show_path(message.encode(errors="surrogateescape"))
+    click.echo(f"ana: {shown}", err=True)
+    if hint:
+        click.echo(f"hint: {hint}", err=True)

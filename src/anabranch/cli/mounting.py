@@ -1,0 +1,177 @@
+"""ana init, mount, umount."""
+
+import logging
+import logging.handlers
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import msgspec
+
+from anabranch import repo
+from anabranch.daemon import lock as locks
+from anabranch.daemon import mounts
+from anabranch.errors import BY_NAME, AnabranchError, DaemonError, DeniedError, NotFoundError, RefusedError, UsageError
+from anabranch.store.layout import Layout, check
+
+_LOG_BYTES = 4 * 1024 * 1024
+_UNMOUNT_SECONDS = 3600.0
+
+
+class _Failure(msgspec.Struct, frozen=True):
+    """How a daemon that cannot start tells its parent why."""
+
+    error: str
+    message: str
+    hint: str | None
+
+
+@click.command()
+@click.argument("repository", type=click.Path(path_type=Path), metavar="REPO")
+@click.option("--branch", default=repo.FIRST_BRANCH, show_default=True, help="The name of the first branch.")
+def init(repository: Path, branch: str) -> None:
+    """Make an empty repository in the folder REPO.
+
+    \b
+    Example: ana init /data/repo
+    """
+    path = Path(os.path.abspath(repository))
+    repo.create(path, branch=branch, source="command")
+    click.echo(f"{path} is a repository now, with the branch {branch}. To use it: ana mount {repository} DIR")
+
+
+@click.command()
+@click.argument("repository", type=click.Path(path_type=Path), metavar="REPO")
+@click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--foreground", is_flag=True, help="Stay in the foreground, and log to the terminal too.")
+@click.option("--ready-fd", type=int, hidden=True)
+def mount(repository: Path, directory: Path, foreground: bool, ready_fd: int | None) -> None:  # noqa: FBT001
+    """Mount the repository REPO at the empty directory DIR.
+
+    Returns when the mount can be used; a daemon serves it until 'ana umount DIR'. Its log is REPO/daemon.log.
+
+    \b
+    Example: ana mount /data/repo /mnt/repo && ls /mnt/repo
+    """
+    if ready_fd is not None:
+        _be_daemon(repository, directory, ready_fd)
+        return
+    path, point = Path(os.path.abspath(repository)).resolve(), mounts.absolute(directory)
+    layout = check(path, writable=True)
+    _check_machine()
+    _check_mount_point(point)
+    if locks.is_held(layout):
+        raise locks.in_use(layout)
+    if foreground:
+        _serve(layout, point, lambda: click.echo(f"{path} is mounted at {point}; end with Ctrl-C", err=True), tell=True)
+    else:
+        _start_daemon(layout, point)
+
+
+def _check_machine() -> None:
+    if shutil.which("fusermount3") is None:
+        raise DeniedError("fusermount3 is missing", hint="install the package fuse3")
+    if not os.path.exists("/dev/fuse"):
+        raise DeniedError("/dev/fuse is missing", hint="load the kernel's module: modprobe fuse")
+    try:
+        os.close(os.open("/dev/fuse", os.O_RDWR))
+    except OSError as error:
+        raise DeniedError(f"cannot open /dev/fuse: {error.strerror}", hint="ask for access to /dev/fuse") from error
+
+
+def _check_mount_point(point: Path) -> None:
+    known = mounts.at(point)
+    if known is not None and known.is_dead():
+        raise RefusedError(
+            f"{point} is a dead mount of {known.repository}: its daemon has ended", hint=f"ana umount {point}, then again"
+        )
+    if known is not None:
+        raise RefusedError(f"{known.repository} is already mounted at {point}", hint=f"ana umount {point}")
+    try:
+        entries = os.listdir(point)
+    except FileNotFoundError:
+        raise NotFoundError(f"the mount point {point} does not exist", hint=f"mkdir {point}") from None
+    except NotADirectoryError:
+        raise UsageError(f"the mount point {point} is not a directory") from None
+    except PermissionError as error:
+        raise DeniedError(f"cannot read the mount point {point}: {error.strerror}") from error
+    if entries:
+        raise RefusedError(f"the mount point {point} is not empty", hint="choose an empty directory")
+
+
+def _start_daemon(layout: Layout, point: Path) -> None:
+    """The daemon is a fresh process: nothing of LMDB survives a fork."""
+    reader, writer = os.pipe()
+    command = [sys.executable, "-m", "anabranch", "mount", "--ready-fd", str(writer), str(layout.path), str(point)]
+    with layout.log.open("ab") as log:
+        subprocess.Popen(
+            command, pass_fds=[writer], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
+        )
+    os.close(writer)
+    with os.fdopen(reader, "rb") as answers:
+        answer = answers.read()
+    if not answer:
+        raise DaemonError("the daemon ended before it could serve", hint=f"see {layout.log}")
+    failure = msgspec.json.decode(answer, type=_Failure | None)
+    if failure is not None:
+        raise BY_NAME.get(failure.error, AnabranchError)(failure.message, hint=failure.hint)
+
+
+def _be_daemon(repository: Path, point: Path, ready: int) -> None:
+    def answer(failure: _Failure | None) -> None:
+        os.write(ready, msgspec.json.encode(failure))
+        os.close(ready)
+
+    try:
+        _serve(check(repository, writable=True), point, lambda: answer(None), tell=False)
+    except AnabranchError as error:
+        answer(_Failure(type(error).__name__, error.message, error.hint))
+        sys.exit(error.exit_code)
+
+
+def _serve(layout: Layout, point: Path, ready: Callable[[], None], *, tell: bool) -> None:
+    from anabranch.fuse import mount as daemon  # only here: pyfuse3 and trio take their time
+
+    handlers: list[logging.Handler] = [
+        logging.handlers.RotatingFileHandler(layout.log, maxBytes=_LOG_BYTES, backupCount=3)
+    ]
+    if tell:
+        handlers.append(logging.StreamHandler())
+    logging.basicConfig(
+        level=logging.INFO, handlers=handlers, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
+    try:
+        daemon.serve(layout.path, point, ready)
+    except AnabranchError:
+        raise
+    except Exception:
+        logging.exception("BUG: the daemon failed")
+        raise
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
+def umount(directory: Path) -> None:
+    """Unmount DIR. Returns when everything is on disk and the daemon has ended.
+
+    \b
+    Example: ana umount /mnt/repo
+    """
+    point = mounts.absolute(directory)
+    known = mounts.at(point)
+    if known is None:
+        raise NotFoundError(f"no repository is mounted at {point}")
+    if shutil.which("fusermount3") is None:
+        raise DeniedError("fusermount3 is missing", hint="install the package fuse3")
+    lazily = ["-z"] if known.is_dead() else []
+    done = subprocess.run(["fusermount3", "-u", *lazily, str(point)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        why = done.stderr.strip() or f"fusermount3 ended with {done.returncode}"
+        hint = f"programs have files open there, or stand in it: fuser -vm {point}" if "busy" in why else None
+        raise RefusedError(f"cannot unmount {point}: {why}", hint=hint)
+    if not locks.wait_until_free(Layout(known.repository), _UNMOUNT_SECONDS):
+        raise DaemonError(f"the daemon of {known.repository} does not end", hint="its log may say why")

@@ -1,0 +1,93 @@
+"""ana status, commit, diff: what is not committed yet."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from anabranch import report
+from anabranch.cli.context import actor, branch_option, find, json_option, repository_option, show, show_json
+from anabranch.repo import check_message
+from anabranch.versions.diff import Change
+
+
+@click.command()
+@repository_option
+@branch_option
+@json_option
+def status(repository: Path | None, branch: str | None, as_json: bool) -> None:  # noqa: FBT001
+    """Show what is not committed on a branch.
+
+    \b
+    A added, D deleted, M modified, T other type, a attributes only.
+    Example: ana status -b exp
+    """
+    where = find(repository, branch)
+    with where.reading() as history:
+        name = where.branch(history)
+        with where.service() as service:
+            changes = service.status(name)
+        base = history.resolve(name)
+    if as_json:
+        show_json(report.status_json(base, changes))
+    else:
+        show(report.status_text(base, changes))
+
+
+@click.command()
+@click.option("-m", "--message", required=True, metavar="TEXT", help="What changed.")
+@repository_option
+@branch_option
+@json_option
+def commit(message: str, repository: Path | None, branch: str | None, as_json: bool) -> None:  # noqa: FBT001
+    """Make a version of everything on a branch, as it is at this instant.
+
+    \b
+    Example: ana commit -m "flights of January"
+    Exit code 1: there was nothing to commit.
+    """
+    text = check_message(message)
+    where = find(repository, branch)
+    with where.reading() as history:
+        name = where.branch(history)
+    with where.service() as service:
+        done = service.commit(name, text, actor())
+    if as_json:
+        show_json(report.committed_json(done))
+    else:
+        show(report.committed_text(done))
+
+
+@click.command()
+@click.argument("old", required=False, metavar="[A")
+@click.argument("new", required=False, metavar="[B]]")
+@repository_option
+@branch_option
+@json_option
+def diff(old: str | None, new: str | None, repository: Path | None, branch: str | None, as_json: bool) -> None:  # noqa: FBT001
+    """Show the paths that differ, with their sizes.
+
+    Without A: uncommitted changes. With A: from A to the working tree. With A and B: from A to B.
+
+    \b
+    A added, D deleted, M modified, T other type, a attributes only.
+    Examples: ana diff; ana diff main@1; ana diff main@1 main@2; ana diff main exp
+    """
+    where = find(repository, branch)
+    with where.reading() as history:
+        changes: Iterable[Change]
+        if old is not None and new is not None:
+            first, second = history.resolve(old), history.resolve(new)
+            names = str(first), str(second)
+            changes = history.diff(first.id, second.id)
+        else:
+            name = where.branch(history)
+            first = history.resolve(old or name)
+            names = str(first), name
+            with where.service() as service:
+                changes = service.diff(first.id, name)
+        if as_json:
+            show_json(report.diff_json(*names, changes))
+        else:
+            for change in changes:
+                show(report.change_line(change) + "\n")

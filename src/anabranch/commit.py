@@ -1,0 +1,181 @@
+"""The one way to a commit: freeze, ingest, build, compare-and-swap.
+
+`build` runs in any thread on what was frozen and writes objects ahead; nothing names them until `seal`'s rows are
+written in the one transaction that makes the commit: log row, ref, and the end of the frozen generation.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from anabranch.errors import NothingToCommitError
+from anabranch.ids import ObjectId
+from anabranch.store.chunks import ChunkStore
+from anabranch.store.env import Environment
+from anabranch.store.meta import ObjectStore
+from anabranch.versions.contents import Contents
+from anabranch.versions.diff import ChangeKind, diff
+from anabranch.versions.manifests import Stored
+from anabranch.versions.objects import Commit, Entry, EntryKind, LinkRow, Tag, get_commit, put_commit
+from anabranch.versions.trees import EMPTY_TREE, Trees, Version
+from anabranch.worktree.content import Overlays, Sources, StoredContent
+from anabranch.worktree.inodes import WHITEOUT, Inode, Node, entry_of
+from anabranch.worktree.ingest import Ingest
+from anabranch.worktree.numbers import drop_number, link_name, put_number
+from anabranch.worktree.table import Built, Frozen
+
+_NUMBERS_BATCH = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A commit in all but its message."""
+
+    root: Entry
+    links: ObjectId
+    parents: tuple[ObjectId, ...]
+    generation: int
+    trees: dict[Inode, ObjectId]
+    contents: dict[Inode, Stored]
+    files: int
+    """How many paths that are no directories changed."""
+    added: int
+    """Bytes that were new to the store."""
+
+
+class Builder:
+    """Makes candidates of frozen generations. One a thread."""
+
+    def __init__(self, meta: Environment, objects: ObjectStore, chunks: ChunkStore, overlay_directory: Path) -> None:
+        self._meta = meta
+        self._objects = objects
+        self._chunks = chunks
+        self._trees = Trees(objects)
+        self._overlays = Overlays(overlay_directory)
+        self._ingest = Ingest(objects, chunks, Sources(Contents(objects, chunks), self._overlays))
+
+    def build(self, frozen: Frozen) -> Candidate:
+        """Ingest what is new, build the trees from the bottom up. Raises NothingToCommitError."""
+        base = get_commit(self._objects, frozen.base_commit)
+        try:
+            contents = self._contents(frozen)
+        finally:
+            self._overlays.close()
+        links = self._links(frozen, ObjectId(base.links), contents)
+        trees: dict[Inode, ObjectId] = {}
+        root = self._directories(frozen, contents, trees)
+        files = self._count(Version(self._trees, base.root, ObjectId(base.links)), Version(self._trees, root, links))
+        self._chunks.flush()
+        self._objects.flush()
+        self._keep_numbers(frozen)
+        return Candidate(
+            root, links, (frozen.base_commit,), base.generation + 1, trees, contents, files, self._ingest.added
+        )
+
+    def _contents(self, frozen: Frozen) -> dict[Inode, Stored]:
+        return {
+            ino: self._ingest.run(node.content)
+            for ino, node in frozen.nodes.items()
+            if node.kind == EntryKind.FILE and not isinstance(node.content, StoredContent)
+        }
+
+    def _count(self, old: Version, new: Version) -> int:
+        changed = files = 0
+        for change in diff(old, new):
+            changed += 1
+            files += change.kind != EntryKind.DIRECTORY or change.change == ChangeKind.TYPE
+        if not changed:
+            raise NothingToCommitError("nothing to commit: the branch equals its last commit")
+        return files
+
+    def _links(self, frozen: Frozen, links: ObjectId, contents: dict[Inode, Stored]) -> ObjectId:
+        rows: dict[bytes, LinkRow | None] = dict.fromkeys(frozen.dead_links)
+        for ino, node in frozen.nodes.items():
+            if node.link_id:
+                rows[node.link_id] = LinkRow(_leaf(node, contents.get(ino)), node.links)
+        return self._trees.apply_links(links, sorted(rows.items(), key=lambda row: row[0])) if rows else links
+
+    def _directories(self, frozen: Frozen, contents: dict[Inode, Stored], trees: dict[Inode, ObjectId]) -> Entry:
+        """Build every changed directory after those below it; returns the root's entry."""
+        entries: dict[Inode, Entry] = {}
+        for directory in _bottom_up(frozen):
+            delta: list[tuple[bytes, Entry | None]] = []
+            for name in sorted(directory.changes):
+                child = directory.changes[name]
+                if child == WHITEOUT:
+                    delta.append((name, None))
+                elif child in entries:
+                    delta.append((name, entries[child]))
+                else:
+                    node = frozen.nodes[child]
+                    linked = Entry(EntryKind.LINK, content=node.link_id) if node.link_id else None
+                    delta.append((name, linked or _leaf(node, contents.get(child))))
+            trees[directory.ino] = tree = self._apply(directory.base, delta)
+            entries[directory.ino] = self._directory_entry(directory, tree)
+        return entries[frozen.root]
+
+    def _apply(self, base: ObjectId, delta: list[tuple[bytes, Entry | None]]) -> ObjectId:
+        if base == EMPTY_TREE:
+            self._trees.empty()
+        return self._trees.apply(base, delta) if delta else base
+
+    def _directory_entry(self, node: Node, tree: ObjectId) -> Entry:
+        totals = self._trees.totals(tree)
+        extra: dict[int, int | bytes] = {Tag.FILES: totals.files, Tag.SUBDIRECTORIES: totals.subdirectories}
+        return Entry(
+            EntryKind.DIRECTORY, node.mode, node.uid, node.gid, node.mtime_ns, totals.bytes, content=tree,
+            extra={tag: value for tag, value in extra.items() if value} or None,
+        )  # fmt: skip
+
+    def _keep_numbers(self, frozen: Frozen) -> None:
+        """Write ahead the numbers that names keep when they are clean; until then the names' own rows win."""
+        rows = list(_numbers(frozen))
+        for start in range(0, len(rows), _NUMBERS_BATCH):
+            with self._meta.write() as batch:
+                for parent, name, node in rows[start : start + _NUMBERS_BATCH]:
+                    if node is None:
+                        drop_number(batch, parent, name)
+                    else:
+                        put_number(batch, parent, name, node.ino, node.ctime_ns)
+
+    def conclude(
+        self, candidate: Candidate, *, message: str, author: str, time_ns: int, metadata: dict[str, str] | None = None
+    ) -> Built:
+        """Store the commit itself; it is named by the transaction that follows."""
+        commit = Commit(
+            candidate.root, candidate.links, candidate.parents, candidate.generation, author, time_ns, message,
+            dict(sorted((metadata or {}).items())),
+        )  # fmt: skip
+        identity = put_commit(self._objects, commit)
+        self._objects.flush()
+        return Built(identity, candidate.links, candidate.trees, candidate.contents)
+
+
+def _leaf(node: Node, stored: Stored | None) -> Entry:
+    if node.kind == EntryKind.FILE and stored is None:
+        assert isinstance(node.content, StoredContent), f"BUG: inode {node.ino} was not ingested"
+        stored = node.content.stored
+    return entry_of(node, stored)
+
+
+def _bottom_up(frozen: Frozen) -> list[Node]:
+    """The changed directories, each after those below it."""
+    order = [frozen.nodes[frozen.root]]
+    for directory in order:  # grows while it is walked: parents before children
+        for child in directory.changes.values():
+            if child != WHITEOUT and frozen.nodes[child].kind == EntryKind.DIRECTORY:
+                order.append(frozen.nodes[child])
+    return order[::-1]
+
+
+def _numbers(frozen: Frozen) -> Iterator[tuple[Inode, bytes, Node | None]]:
+    for link_id in frozen.dead_links:
+        yield frozen.root, link_name(link_id), None
+    for ino, node in frozen.nodes.items():
+        for name, child in node.changes.items():
+            if child == WHITEOUT:
+                yield ino, name, None
+            elif frozen.nodes[child].link_id:
+                yield frozen.root, link_name(frozen.nodes[child].link_id), frozen.nodes[child]
+            else:
+                yield ino, name, frozen.nodes[child]

@@ -1,0 +1,1 @@
+"""Who owns a repository for writing, and how others ask the owner."""

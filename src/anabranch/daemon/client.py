@@ -1,0 +1,127 @@
+"""Asking the owner of a repository, or becoming it.
+
+`connect` gives the same `Service` either way: commands need not know whether a daemon serves the repository.
+"""
+
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from anabranch.daemon import lock as locks
+from anabranch.daemon.protocol import (
+    Commit,
+    CreateBranch,
+    CreateTag,
+    Diff,
+    Request,
+    Status,
+    decode_reply,
+    encode_request,
+    receive,
+    send,
+    short_address,
+)
+from anabranch.errors import DaemonError, DeniedError
+from anabranch.ids import ObjectId, RefName
+from anabranch.repo import Committed, Repository
+from anabranch.store.layout import Layout, check
+from anabranch.versions.diff import Change
+from anabranch.versions.refs import Ref, Who
+
+T = TypeVar("T")
+
+
+class Service(ABC):
+    """What needs the owner of a repository."""
+
+    @abstractmethod
+    def _ask(self, request: Request, kind: type[T]) -> T:
+        """Have a request carried out."""
+
+    def commit(self, branch: RefName, message: str, actor: str) -> Committed:
+        """Commit a branch."""
+        return self._ask(Commit(branch, message, actor), Committed)
+
+    def status(self, branch: RefName) -> list[Change]:
+        """The uncommitted changes of a branch."""
+        return self._ask(Status(branch), list[Change])
+
+    def diff(self, old: ObjectId, branch: RefName) -> list[Change]:
+        """The changes from a commit to the working tree of a branch."""
+        return self._ask(Diff(old, branch), list[Change])
+
+    def create_branch(self, name: str, start: ObjectId, actor: str) -> Ref:
+        """Make a branch at a commit."""
+        return self._ask(CreateBranch(name, start, actor), Ref)
+
+    def create_tag(self, name: str, target: ObjectId, actor: str) -> Ref:
+        """Name a commit for good."""
+        return self._ask(CreateTag(name, target, actor), Ref)
+
+
+class _Remote(Service):
+    """The daemon's, over its socket."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def _ask(self, request: Request, kind: type[T]) -> T:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            try:
+                with short_address(self._layout.socket) as address:
+                    connection.connect(address)
+                send(connection, encode_request(request))
+                message = receive(connection)
+            except PermissionError as error:
+                raise DeniedError(f"the daemon of {self._layout.path} belongs to another user") from error
+            except OSError as error:
+                raise DaemonError(
+                    f"the daemon of {self._layout.path} does not answer: {error.strerror}",
+                    hint=f"its log is {self._layout.log}",
+                ) from error
+        return msgspec.msgpack.decode(decode_reply(message), type=kind)
+
+
+class _Local(Service):
+    """This process's own."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+
+    def _ask(self, request: Request, kind: type[T]) -> T:
+        return msgspec.msgpack.decode(msgspec.msgpack.encode(perform(self._repository, request)), type=kind)
+
+
+def perform(repository: Repository, request: Request) -> object:
+    """Carry a request out, in the thread of the working trees."""
+    match request:
+        case Commit():
+            return repository.commit(RefName(request.branch), request.message, Who(request.actor, "command"))
+        case Status():
+            return repository.status(RefName(request.branch))
+        case Diff():
+            return repository.diff_working(ObjectId(request.old), RefName(request.branch))
+        case CreateBranch():
+            return repository.create_branch(request.name, ObjectId(request.start), Who(request.actor, "command"))
+        case CreateTag():
+            return repository.create_tag(request.name, ObjectId(request.target), Who(request.actor, "command"))
+
+
+@contextmanager
+def connect(path: Path) -> Iterator[Service]:
+    """The service of a repository: the daemon's if there is one, else this process becomes the owner for a while.
+
+    Raises what opening a repository raises, RefusedError when another command owns it.
+    """
+    layout = check(path, writable=True)
+    if locks.is_held(layout) and layout.socket.exists():
+        yield _Remote(layout)
+        return
+    with locks.acquire(layout), Repository(path, writable=True) as repository:
+        yield _Local(repository)
+        repository.checkpoint()

@@ -1,0 +1,110 @@
+"""The owner's lock: an flock(2) on a file of the repository, which the kernel lets go when its process ends.
+
+The file also says who holds it, for messages only; a process id that was left behind means nothing.
+"""
+
+import fcntl
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+
+from anabranch.errors import DeniedError, RefusedError
+from anabranch.store.layout import Layout
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """Who holds a repository."""
+
+    pid: int
+    mount_point: str | None
+
+
+@dataclass(slots=True)
+class Lock:
+    """A held lock; use it as a context manager, or `release` it."""
+
+    descriptor: int
+
+    def say(self, mount_point: str | None) -> None:
+        """Note who holds the lock."""
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, msgspec.json.encode(Owner(os.getpid(), mount_point)) + b"\n", 0)
+
+    def release(self) -> None:
+        """Let go."""
+        os.close(self.descriptor)
+
+    def __enter__(self) -> "Lock":
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let go."""
+        self.release()
+
+
+def acquire(layout: Layout, *, mount_point: str | None = None) -> Lock:
+    """Become the owner. Raises RefusedError when there is one, DeniedError."""
+    try:
+        descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except PermissionError as error:
+        raise DeniedError(f"cannot write {layout.lock}: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise in_use(layout) from None
+    lock = Lock(descriptor)
+    lock.say(mount_point)
+    return lock
+
+
+def in_use(layout: Layout) -> RefusedError:
+    """The error that says who holds a repository."""
+    holder = owner(layout.lock)
+    if holder is not None and holder.mount_point:
+        return RefusedError(
+            f"{layout.path} is already mounted at {holder.mount_point} (process {holder.pid})",
+            hint=f"ana umount {holder.mount_point}",
+        )
+    who = f" by process {holder.pid}" if holder is not None else ""
+    return RefusedError(f"{layout.path} is in use{who}", hint="try again when that process is done")
+
+
+def owner(path: Path) -> Owner | None:
+    """What the lock file says; true only while the lock is held."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Owner)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def is_held(layout: Layout) -> bool:
+    """Whether somebody owns the repository now."""
+    try:
+        descriptor = os.open(layout.lock, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def wait_until_free(layout: Layout, seconds: float) -> bool:
+    """Wait for the owner to end; returns whether it did."""
+    end = time.monotonic() + seconds
+    while is_held(layout):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True

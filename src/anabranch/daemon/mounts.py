@@ -1,0 +1,58 @@
+"""Which repositories are mounted where, as the kernel tells."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+FILESYSTEM = "fuse.anabranch"
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A mounted repository. `device` is `major:minor`."""
+
+    repository: Path
+    directory: Path
+    device: str
+
+    def is_dead(self) -> bool:
+        """Whether its daemon has ended without unmounting."""
+        try:
+            os.statvfs(self.directory)
+        except OSError:
+            return True
+        return False
+
+
+def all_mounts() -> list[Mount]:
+    """Every mount of Anabranch that this process sees."""
+    mounts = []
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+        left, _, right = line.partition(" - ")
+        fields, (kind, source, *_) = left.split(" "), right.split(" ")
+        if kind == FILESYSTEM:
+            mounts.append(Mount(Path(_plain(source)), Path(_plain(fields[4])), fields[2]))
+    return mounts
+
+
+def at(directory: Path) -> Mount | None:
+    """The mount at a directory; the newest if there are several."""
+    return next((mount for mount in reversed(all_mounts()) if mount.directory == directory), None)
+
+
+def around(path: Path) -> Mount | None:
+    """The mount that a path lies in."""
+    inside = [mount for mount in all_mounts() if path.is_relative_to(mount.directory)]
+    return max(inside, key=lambda mount: len(mount.directory.parts), default=None)
+
+
+def absolute(path: Path) -> Path:
+    """An absolute path without links. Never touches the last part, which may be a dead mount."""
+    full = Path(os.path.abspath(path))
+    return full.parent.resolve() / full.name
+
+
+def _plain(text: str) -> str:
+    """Undo the kernel's octal escapes."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), text)

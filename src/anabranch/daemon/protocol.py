@@ -1,0 +1,157 @@
+"""What is said over the daemon's socket: one request, one reply, then the connection ends.
+
+A message is its length (4 bytes, little-endian) and MessagePack. The first field of a request is the version of the
+protocol: a daemon of another version refuses it by name.
+"""
+
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from anabranch.errors import BY_NAME, AnabranchError, DaemonError
+
+VERSION = 1
+_LENGTH = struct.Struct("<I")
+_MAX = 256 * 1024 * 1024
+
+
+class Commit(msgspec.Struct, tag=True, frozen=True):
+    """Commit a branch; answers Committed."""
+
+    branch: str
+    message: str
+    actor: str
+
+
+class Status(msgspec.Struct, tag=True, frozen=True):
+    """The uncommitted changes of a branch; answers a list of Change."""
+
+    branch: str
+
+
+class Diff(msgspec.Struct, tag=True, frozen=True):
+    """The changes from a commit to the working tree of a branch; answers a list of Change."""
+
+    old: bytes
+    branch: str
+
+
+class CreateBranch(msgspec.Struct, tag=True, frozen=True):
+    """Make a branch at a commit; answers Ref."""
+
+    name: str
+    start: bytes
+    actor: str
+
+
+class CreateTag(msgspec.Struct, tag=True, frozen=True):
+    """Name a commit for good; answers Ref."""
+
+    name: str
+    target: bytes
+    actor: str
+
+
+Request = Commit | Status | Diff | CreateBranch | CreateTag
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """A request as it travels."""
+
+    version: int
+    request: msgspec.Raw
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """An answer: the encoded result, or the class, message and hint of an error."""
+
+    result: msgspec.Raw = msgspec.Raw(b"\xc0")
+    error: str = ""
+    message: str = ""
+    hint: str | None = None
+
+
+_request = msgspec.msgpack.Decoder(Request)
+_envelope = msgspec.msgpack.Decoder(Envelope)
+_reply = msgspec.msgpack.Decoder(Reply)
+
+
+def encode_request(request: Request) -> bytes:
+    """A request, ready to send."""
+    return msgspec.msgpack.encode(Envelope(VERSION, msgspec.Raw(msgspec.msgpack.encode(request))))
+
+
+def decode_request(message: bytes) -> Request:
+    """Read a request. Raises DaemonError."""
+    try:
+        envelope = _envelope.decode(message)
+        if envelope.version != VERSION:
+            raise DaemonError(
+                f"the daemon speaks version {VERSION} of its protocol, the command version {envelope.version}",
+                hint="unmount and mount again with the installed version",
+            )
+        return _request.decode(envelope.request)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise DaemonError(f"the daemon cannot read the request: {error}") from error
+
+
+def encode_reply(result: object) -> bytes:
+    """A good answer, ready to send."""
+    return msgspec.msgpack.encode(Reply(msgspec.Raw(msgspec.msgpack.encode(result))))
+
+
+def encode_error(error: AnabranchError | OSError) -> bytes:
+    """A bad answer, ready to send."""
+    if isinstance(error, AnabranchError):
+        name = type(error).__name__ if type(error).__name__ in BY_NAME else "AnabranchError"
+        return msgspec.msgpack.encode(Reply(error=name, message=error.message, hint=error.hint))
+    return msgspec.msgpack.encode(Reply(error="AnabranchError", message=error.strerror or str(error)))
+
+
+def decode_reply(message: bytes) -> msgspec.Raw:
+    """The result in an answer; an error in it is raised."""
+    try:
+        reply = _reply.decode(message)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise DaemonError(f"the daemon's answer cannot be read: {error}") from error
+    if reply.error:
+        raise BY_NAME.get(reply.error, AnabranchError)(reply.message, hint=reply.hint)
+    return reply.result
+
+
+@contextmanager
+def short_address(path: Path) -> Iterator[str]:
+    """A name for a socket's path that fits into its address (108 bytes), however long the path is."""
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
+
+
+def send(connection: socket.socket, message: bytes) -> None:
+    """Send one message."""
+    connection.sendall(_LENGTH.pack(len(message)) + message)
+
+
+def receive(connection: socket.socket) -> bytes:
+    """Receive one message. Raises DaemonError when it does not come whole."""
+    (length,) = _LENGTH.unpack(_exactly(connection, _LENGTH.size))
+    if length > _MAX:
+        raise DaemonError(f"a message of {length} bytes is too long")
+    return _exactly(connection, length)
+
+
+def _exactly(connection: socket.socket, length: int) -> bytes:
+    data = bytearray()
+    while len(data) < length:
+        part = connection.recv(min(length - len(data), 1 << 20))
+        if not part:
+            raise DaemonError("the connection ended in the middle of a message", hint="the daemon's log may say why")
+        data += part
+    return bytes(data)

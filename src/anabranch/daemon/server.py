@@ -1,0 +1,65 @@
+"""The daemon's socket: a thread that accepts, a thread for each connection; `handle` answers."""
+
+import contextlib
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from anabranch.daemon.protocol import Request, decode_request, encode_error, encode_reply, receive, send, short_address
+from anabranch.errors import AnabranchError, DaemonError
+
+log = logging.getLogger(__name__)
+
+_TIMEOUT = 30.0
+"""Seconds that a client may take to say what it wants."""
+
+
+class Server:
+    """Listens until it is closed. `handle` is called in a thread of the connection's own and returns the result."""
+
+    def __init__(self, path: Path, handle: Callable[[Request], object]) -> None:
+        self._path = path
+        self._handle = handle
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        path.unlink(missing_ok=True)  # the lock is ours, so whoever listened here is dead
+        with short_address(path) as address:
+            self._socket.bind(address)
+        path.chmod(0o600)
+        self._socket.listen()
+        threading.Thread(target=self._accept, daemon=True, name="socket").start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return  # closed
+            threading.Thread(target=self._serve, args=(connection,), daemon=True, name="client").start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            connection.settimeout(_TIMEOUT)
+            try:
+                reply = self._reply(receive(connection))
+                connection.settimeout(None)
+                send(connection, reply)
+            except (OSError, DaemonError) as error:
+                log.warning("a client went away: %s", error)
+
+    def _reply(self, message: bytes) -> bytes:
+        try:
+            return encode_reply(self._handle(decode_request(message)))
+        except (AnabranchError, OSError) as error:
+            return encode_error(error)
+        except Exception:
+            log.exception("BUG: a request failed")
+            return encode_error(DaemonError("the daemon failed; its log says how"))

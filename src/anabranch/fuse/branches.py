@@ -1,0 +1,108 @@
+"""The area of one branch: its working tree, with the control directory beside it."""
+
+import errno
+
+from anabranch.fuse.areas import Area, Found, Item
+from anabranch.fuse.control import CONTROL_NAME, ControlArea
+from anabranch.repo import Branch
+from anabranch.versions.objects import Entry, EntryKind
+from anabranch.worktree.inodes import Attributes, Inode, Node
+from anabranch.worktree.tree import Changes, failure
+
+
+class BranchArea(Area):
+    """A branch, read and write."""
+
+    def __init__(self, branch: Branch, control: ControlArea) -> None:
+        self.branch = branch
+        self.tree = branch.tree
+        self.control = control
+        self.gone = False
+        """The branch was deleted: what the kernel still holds of it is nothing."""
+
+    def _found(self, attributes: Attributes) -> Found:
+        return Found(self, attributes)
+
+    def _check(self, parent: Inode, name: bytes) -> None:
+        """Names may not be made or removed in a deleted branch, nor the control directory's anywhere."""
+        if self.gone:
+            raise failure(errno.ENOENT)
+        if parent == self.tree.root and name == CONTROL_NAME:
+            raise failure(errno.EPERM)
+
+    def remembered(self, ino: Inode) -> None:
+        self.tree.table.known.add(ino)
+
+    def forgotten(self, ino: Inode) -> None:
+        self.tree.table.forget(ino)
+
+    def lookup(self, parent: Inode, name: bytes) -> Found:
+        if parent == self.tree.root and name == CONTROL_NAME:
+            return self.control.directory()
+        return self._found(self.tree.lookup(parent, name))
+
+    def root(self) -> Found:
+        """The branch's root directory, under the mount's root."""
+        return self._found(self.tree.getattr(self.tree.root))
+
+    def getattr(self, ino: Inode) -> Found:
+        return self._found(self.tree.getattr(ino))
+
+    def list(self, ino: Inode) -> list[Item]:
+        return [self._item(ino, name, child) for name, child in self.tree.list(ino)]
+
+    def _item(self, parent: Inode, name: bytes, child: Node | Entry) -> Item:
+        if isinstance(child, Node):
+            number = child.ino
+            return Item(name, lambda: self._still(parent, name, number))
+        return Item(name, lambda: self._still(parent, name, None))
+
+    def _still(self, parent: Inode, name: bytes, ino: Inode | None) -> Found | None:
+        """The inode of a listed name; None if the name leads to nothing, or to something else, by now."""
+        try:
+            attributes = self.tree.lookup(parent, name)
+        except OSError:
+            return None
+        return self._found(attributes) if ino in (None, attributes.ino) else None
+
+    def readlink(self, ino: Inode) -> bytes:
+        return self.tree.readlink(ino)
+
+    def read(self, ino: Inode, offset: int, length: int) -> bytes:
+        return self.tree.read(ino, offset, length)
+
+    def open(self, ino: Inode, *, writing: bool, truncate: bool) -> None:  # noqa: ARG002  (the kernel checked)
+        if truncate:
+            self.tree.setattr(ino, Changes(size=0))
+
+    def create(
+        self, parent: Inode, name: bytes, kind: EntryKind, mode: int, uid: int, gid: int, *,
+        device: int = 0, target: bytes = b"",
+    ) -> Found:  # fmt: skip
+        self._check(parent, name)
+        return self._found(self.tree.create(parent, name, kind, mode, uid, gid, device=device, target=target))
+
+    def link(self, ino: Inode, parent: Inode, name: bytes) -> Found:
+        self._check(parent, name)
+        return self._found(self.tree.link(ino, parent, name))
+
+    def unlink(self, parent: Inode, name: bytes) -> None:
+        self._check(parent, name)
+        self.tree.unlink(parent, name)
+
+    def rmdir(self, parent: Inode, name: bytes, uid: int) -> None:  # noqa: ARG002
+        self._check(parent, name)
+        self.tree.rmdir(parent, name)
+
+    def rename(
+        self, parent: Inode, name: bytes, new_parent: Inode, new_name: bytes, flags: int, uid: int  # noqa: ARG002
+    ) -> None:
+        self._check(parent, name)
+        self._check(new_parent, new_name)
+        self.tree.rename(parent, name, new_parent, new_name, flags)
+
+    def setattr(self, ino: Inode, changes: Changes) -> Found:
+        return self._found(self.tree.setattr(ino, changes))
+
+    def write(self, ino: Inode, offset: int, data: bytes) -> int:
+        return self.tree.write(ino, offset, data)

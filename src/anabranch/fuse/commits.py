@@ -1,0 +1,149 @@
+"""A commit beside running programs: hold, launder, freeze, release; then build and conclude in worker threads.
+
+The instant (docs/design/001): first the kernel is made to forget the attributes of every file of the branch that is
+open for writing, and answers that would bring them back are held, which stops write(2), since each asks for the size
+first; then those files are laundered, so that what was written is here; then the tables are frozen in one step, and
+the answers go out.
+
+Lock order: a branch's commit lock, then the saver's lock.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from anabranch.commit import Candidate
+from anabranch.errors import RefusedError
+from anabranch.fuse.branches import BranchArea
+from anabranch.fuse.handles import Handles
+from anabranch.fuse.saver import Saver
+from anabranch.repo import Committed, Repository
+from anabranch.versions.refs import Who
+from anabranch.worktree.inodes import Inode
+
+PATIENCE = 60.0
+"""Seconds that a commit waits for another one of the same branch."""
+
+
+class Kernel(Protocol):
+    """What the mount may ask of the kernel. The calls block: only worker threads may make them."""
+
+    def forget_attributes(self, ino: Inode) -> None:
+        """Drop cached attributes, so that the next write(2) or stat(2) asks for them."""
+
+    def launder(self, ino: Inode) -> None:
+        """Write back dirty pages; returns when the writes have been answered."""
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A commit that waits for its message. Holds the branch's commit lock until it is finished or abandoned."""
+
+    area: BranchArea
+    expected: int
+    candidate: Candidate
+    open: bool = True
+
+
+class Committer:
+    """Makes the commits of a mount."""
+
+    def __init__(self, repository: Repository, kernel: Kernel, handles: Handles, saver: Saver) -> None:
+        self._repository = repository
+        self._kernel = kernel
+        self._handles = handles
+        self._saver = saver
+        self._locks: dict[BranchArea, trio.Semaphore] = {}
+        self._held: dict[object, trio.Event] = {}
+
+    async def passage(self, area: object) -> None:
+        """Wait while answers about an area are held. Whoever answers with attributes comes through here first."""
+        while (held := self._held.get(area)) is not None:
+            await held.wait()
+
+    async def launder(self, area: BranchArea) -> None:
+        """Bring what programs have written to files that are still open."""
+        inodes = self._handles.writers(area)
+        if inodes:
+            await trio.to_thread.run_sync(self._each, self._kernel.launder, inodes)
+
+    @staticmethod
+    def _each(call: Callable[[Inode], None], inodes: list[Inode]) -> None:
+        for ino in inodes:
+            call(ino)
+
+    @asynccontextmanager
+    async def _instant(self, area: BranchArea) -> AsyncIterator[None]:
+        """Inside, all that was written to the branch is here and nothing more can be written."""
+        self._held[area] = trio.Event()
+        try:
+            inodes = self._handles.writers(area)
+            if inodes:
+                await trio.to_thread.run_sync(self._each, self._kernel.forget_attributes, inodes)
+                await trio.to_thread.run_sync(self._each, self._kernel.launder, inodes)
+            yield
+        finally:
+            self._held.pop(area).set()
+
+    async def prepare(self, area: BranchArea) -> Prepared:
+        """Freeze the branch and build what a commit of it holds. Raises NothingToCommitError, RefusedError, OSError."""
+        lock = self._locks.setdefault(area, trio.Semaphore(1))
+        with trio.move_on_after(PATIENCE) as waiting:
+            await lock.acquire()
+        if waiting.cancelled_caught:
+            raise RefusedError(f"another commit of {area.branch.name} is being made", hint="try again when it is done")
+        try:
+            name = area.branch.name
+            expected = self._repository.refs.get(name).number
+            async with self._instant(area):
+                frozen = self._repository.freeze(name)
+            try:
+                candidate = await trio.to_thread.run_sync(self._repository.build, frozen)
+            except BaseException:
+                self._repository.thaw(area.branch.name)
+                raise
+        except BaseException:
+            lock.release()
+            raise
+        return Prepared(area, expected, candidate)
+
+    async def finish(self, prepared: Prepared, message: str, who: Who) -> Committed:
+        """Commit under a message. Raises UsageError, ConflictError, OSError; then nothing has happened."""
+        repository, area, candidate = self._repository, prepared.area, prepared.candidate
+        name = area.branch.name
+        try:
+            built = await trio.to_thread.run_sync(repository.conclude, candidate, message, who.actor)
+            async with self._saver.lock:
+                cut = repository.commit_cut(name, built)
+                try:
+                    number = await trio.to_thread.run_sync(
+                        repository.write_commit, name, prepared.expected, built, cut, who
+                    )
+                except BaseException:
+                    repository.keep_cut(cut)
+                    raise
+                ended = repository.advance(name, built, cut)
+        except BaseException:
+            self.abandon(prepared)
+            raise
+        self._release(prepared)
+        await trio.to_thread.run_sync(repository.sweep, name, ended)
+        return Committed(name, number, built.commit, candidate.files, candidate.added)
+
+    def abandon(self, prepared: Prepared) -> None:
+        """Let a prepared commit go: everything is uncommitted again."""
+        if prepared.open:
+            self._repository.thaw(prepared.area.branch.name)
+            self._release(prepared)
+
+    def _release(self, prepared: Prepared) -> None:
+        prepared.open = False
+        self._locks[prepared.area].release()
+
+    async def commit(self, area: BranchArea, message: str, who: Who) -> Committed:
+        """Prepare and finish in one."""
+        prepared = await self.prepare(area)
+        return await self.finish(prepared, message, who)

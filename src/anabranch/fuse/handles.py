@@ -1,0 +1,112 @@
+"""What the kernel holds: inode numbers that it knows, and open files and directories."""
+
+from dataclasses import dataclass, field
+from itertools import count
+
+from anabranch.fuse.areas import Area, Item
+from anabranch.worktree.inodes import Inode
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks."""
+
+    uid: int
+    gid: int
+
+
+@dataclass(slots=True, eq=False)
+class Handle:
+    """An open file. What it may do is bound when it is opened."""
+
+    number: int
+    area: Area
+    ino: Inode
+    caller: Caller
+    writable: bool
+    text: bytes = b""
+    """Of a control file: what reading gives."""
+    message: bytearray = field(default_factory=bytearray)
+    """Of a control file: what was written so far."""
+    committed: bool = False
+    """Of a control file: the message was taken."""
+
+
+@dataclass(slots=True)
+class Listing:
+    """An open directory: its names as they were when it was opened or rewound; a cookie is an ordinal in them."""
+
+    number: int
+    area: Area
+    ino: Inode
+    items: list[Item] | None = None
+
+
+class Handles:
+    """The tables of both kinds, and of known inodes with their lookup counts."""
+
+    def __init__(self) -> None:
+        self._numbers = count(1)
+        self._files: dict[int, Handle] = {}
+        self._listings: dict[int, Listing] = {}
+        self._known: dict[Inode, tuple[Area, int]] = {}
+
+    def area(self, ino: Inode) -> Area | None:
+        """The area of a known inode."""
+        known = self._known.get(ino)
+        return None if known is None else known[0]
+
+    def remember(self, ino: Inode, area: Area) -> None:
+        """The kernel got the inode once more."""
+        known = self._known.get(ino)
+        self._known[ino] = (area, 1 if known is None else known[1] + 1)
+        if known is None:
+            area.remembered(ino)
+
+    def forget(self, ino: Inode, times: int) -> None:
+        """The kernel gave the inode back so many times."""
+        known = self._known.get(ino)
+        if known is None:
+            return
+        area, left = known[0], known[1] - times
+        if left > 0:
+            self._known[ino] = (area, left)
+        else:
+            del self._known[ino]
+            area.forgotten(ino)
+
+    def open(self, area: Area, ino: Inode, caller: Caller, *, writable: bool) -> Handle:
+        """Open a file."""
+        handle = Handle(next(self._numbers), area, ino, caller, writable)
+        self._files[handle.number] = handle
+        return handle
+
+    def file(self, number: int) -> Handle:
+        """An open file."""
+        return self._files[number]
+
+    def close(self, number: int) -> Handle:
+        """Close a file."""
+        return self._files.pop(number)
+
+    def opendir(self, area: Area, ino: Inode) -> Listing:
+        """Open a directory."""
+        listing = Listing(next(self._numbers), area, ino)
+        self._listings[listing.number] = listing
+        return listing
+
+    def listing(self, number: int) -> Listing:
+        """An open directory."""
+        return self._listings[number]
+
+    def closedir(self, number: int) -> None:
+        """Close a directory."""
+        del self._listings[number]
+
+    def open_in(self, area: Area) -> bool:
+        """Whether a file of an area is open."""
+        return any(handle.area is area for handle in self._files.values())
+
+    def writers(self, area: Area) -> list[Inode]:
+        """The inodes of an area that are open for writing."""
+        return list({handle.ino for handle in self._files.values() if handle.writable and handle.area is area})

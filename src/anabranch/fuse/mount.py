@@ -1,0 +1,116 @@
+"""The daemon's life: own the repository, mount it, serve, and bring everything to disk at the end."""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from anabranch.daemon import lock as locks
+from anabranch.daemon import mounts
+from anabranch.daemon.client import perform
+from anabranch.daemon.protocol import Commit, Diff, Request, Status
+from anabranch.daemon.server import Server
+from anabranch.errors import DeniedError
+from anabranch.fuse import pyfuse
+from anabranch.fuse.operations import Operations
+from anabranch.ids import RefName
+from anabranch.repo import Repository, check_message
+from anabranch.store.layout import check
+from anabranch.versions.refs import Who
+
+log = logging.getLogger(__name__)
+
+READ_AHEAD_KIB = 1024
+"""The kernel's default for FUSE, 128 KiB, halves sequential reading."""
+_SWITCH_INTERVAL = 1e-4
+"""Python-bound work in a worker thread must not starve the loop (default: 5 ms a turn)."""
+
+
+def serve(repository_path: Path, mount_point: Path, ready: Callable[[], None]) -> None:
+    """Mount a repository and serve it until it is unmounted; `ready` is called when it can be used.
+
+    Raises RefusedError when it is in use, DeniedError, and what opening a repository raises.
+    """
+    layout = check(repository_path, writable=True)
+    with ExitStack() as stack:
+        lock = stack.enter_context(locks.acquire(layout, mount_point=str(mount_point)))
+        repository = stack.enter_context(Repository(repository_path, writable=True))
+        sys.setswitchinterval(_SWITCH_INTERVAL)
+        log.info("process %d mounts %s at %s", os.getpid(), repository_path, mount_point)
+        trio.run(_main, repository, mount_point, ready)
+        repository.checkpoint()
+        log.info("process %d unmounted %s: everything is on disk", os.getpid(), mount_point)
+        lock.say(None)
+
+
+async def _main(repository: Repository, mount_point: Path, ready: Callable[[], None]) -> None:
+    async with trio.open_nursery() as nursery:
+        operations = Operations(repository, pyfuse.PyfuseKernel(), nursery)
+        try:
+            pyfuse.mount(operations, str(mount_point), str(repository.layout.path))
+        except RuntimeError as error:
+            raise DeniedError(f"the kernel refused the mount at {mount_point}", hint="the daemon's log says what fusermount3 answered") from error
+        try:
+            server = Server(repository.layout.socket, _handler(operations, trio.lowlevel.current_trio_token()))
+            try:
+                _widen_read_ahead(mount_point)
+                nursery.start_soon(operations.saver.run)
+                nursery.start_soon(_stop_on_signal, operations)
+                nursery.start_soon(_announce, ready)
+                await pyfuse.serve()
+            finally:
+                server.close()
+        finally:
+            pyfuse.close()
+        nursery.cancel_scope.cancel()
+
+
+async def _announce(ready: Callable[[], None]) -> None:
+    """The kernel's first requests are answered as soon as the loop runs."""
+    await trio.lowlevel.checkpoint()
+    ready()
+
+
+async def _stop_on_signal(operations: Operations) -> None:
+    """SIGTERM and Ctrl-C: bring in what programs have written to open files, then unmount."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            log.info("signal %s: unmounting", signal.Signals(number).name)
+            await operations.launder_all()
+            pyfuse.stop()
+
+
+def _handler(operations: Operations, token: trio.lowlevel.TrioToken) -> Callable[[Request], object]:
+    """Carry requests of other processes out in the loop, where the working trees live."""
+
+    def handle(request: Request) -> object:
+        return trio.from_thread.run(partial(_perform, operations, request), trio_token=token)
+
+    return handle
+
+
+async def _perform(operations: Operations, request: Request) -> object:
+    if isinstance(request, Commit):
+        check_message(request.message)
+        area = operations.root.branch(RefName(request.branch))
+        return await operations.committer.commit(area, request.message, Who(request.actor, "command"))
+    if isinstance(request, (Status, Diff)):
+        await operations.committer.launder(operations.root.branch(RefName(request.branch)))
+    return perform(operations.repository, request)
+
+
+def _widen_read_ahead(mount_point: Path) -> None:
+    """Only root may; without it reading is slower, no more."""
+    mount = mounts.at(mount_point)
+    if mount is None:
+        return
+    try:
+        Path(f"/sys/class/bdi/{mount.device}/read_ahead_kb").write_text(str(READ_AHEAD_KIB))
+    except OSError as error:
+        log.info("read-ahead stays as it is: %s", error.strerror)

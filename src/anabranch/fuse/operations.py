@@ -1,0 +1,299 @@
+"""One method a request, on plain values and handle objects; knows nothing of the transport.
+
+Code between two awaits is a critical section. An answer with attributes is made after the last await of its method
+(`passage`), so that none can slip out while a commit holds them back.
+"""
+
+import errno
+import logging
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+import trio
+
+from anabranch.errors import AnabranchError, RefusedError
+from anabranch.fuse.areas import ROOT, Area, Found, Item
+from anabranch.fuse.commits import Committer, Kernel, Prepared
+from anabranch.fuse.control import LIVE, ControlArea, failed
+from anabranch.fuse.handles import Caller, Handle, Handles
+from anabranch.fuse.roots import RootArea
+from anabranch.fuse.saver import Saver
+from anabranch.ids import ObjectId
+from anabranch.report import committed_text
+from anabranch.repo import Repository, check_message, user_name
+from anabranch.versions.contents import NotLoaded
+from anabranch.versions.objects import EntryKind
+from anabranch.versions.refs import Who
+from anabranch.worktree.inodes import Inode, kind_of_mode
+from anabranch.worktree.tree import Changes, failure
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+LOADERS = 16
+"""Requests that wait for chunks at once; what each loads fits into the cache beside the others'."""
+FLUSH_WITHIN = 60.0
+"""Seconds within which a message written to `.ana/commit` must be closed."""
+
+
+class Operations:
+    """The filesystem of one mount."""
+
+    def __init__(self, repository: Repository, kernel: Kernel, nursery: trio.Nursery) -> None:
+        self.repository = repository
+        self.handles = Handles()
+        self.saver = Saver(repository)
+        self.committer = Committer(repository, kernel, self.handles, self.saver)
+        self.root = RootArea(repository, self.handles.open_in)
+        self._nursery = nursery
+        self._loading = trio.Semaphore(LOADERS)
+        self._prepared: dict[Handle, Prepared] = {}
+
+    # --- looking ---
+
+    async def lookup(self, parent: Inode, name: bytes) -> Found:
+        """The child of a name; the kernel knows it afterwards."""
+        area = self._area(parent)
+        await self.committer.passage(area)
+        return self._remember(area.lookup(parent, name))
+
+    async def getattr(self, ino: Inode) -> Found:
+        """The attributes of an inode."""
+        area = self._area(ino)
+        await self.committer.passage(area)
+        return area.getattr(ino)
+
+    def forget(self, ino: Inode, times: int) -> None:
+        """The kernel gave an inode back."""
+        self.handles.forget(ino, times)
+
+    async def readlink(self, ino: Inode) -> bytes:
+        """The target of a symbolic link."""
+        return self._area(ino).readlink(ino)
+
+    def opendir(self, ino: Inode) -> int:
+        """Open a directory."""
+        return self.handles.opendir(self._area(ino), ino).number
+
+    async def readdir(self, number: int, start: int) -> list[Item]:
+        """The names of an open directory from an ordinal on; from 0, they are read anew."""
+        listing = self.handles.listing(number)
+        await self.committer.passage(listing.area)
+        if listing.items is None or start == 0:
+            listing.items = listing.area.list(listing.ino)
+        return listing.items[start:]
+
+    def listed(self, found: Found) -> None:
+        """A name of a listing was handed to the kernel, which knows it from now on."""
+        self._remember(found)
+
+    def closedir(self, number: int) -> None:
+        """Close a directory."""
+        self.handles.closedir(number)
+
+    # --- names ---
+
+    async def create(
+        self, parent: Inode, name: bytes, kind: EntryKind, mode: int, caller: Caller, *,
+        device: int = 0, target: bytes = b"",
+    ) -> Found:  # fmt: skip
+        """Make a directory, symbolic link or special file."""
+        area = self._area(parent)
+        await self.committer.passage(area)
+        made = area.create(parent, name, kind, mode, caller.uid, caller.gid, device=device, target=target)
+        return self._remember(made)
+
+    async def mknod(self, parent: Inode, name: bytes, mode: int, device: int, caller: Caller) -> Found:
+        """Make what the type bits of a mode say."""
+        try:
+            kind = kind_of_mode(mode)
+        except KeyError:
+            raise failure(errno.EINVAL) from None
+        return await self.create(parent, name, kind, mode, caller, device=device)
+
+    async def create_file(self, parent: Inode, name: bytes, mode: int, caller: Caller) -> tuple[int, Found]:
+        """Make a file and open it for writing."""
+        found = await self.create(parent, name, EntryKind.FILE, mode, caller)
+        return self.handles.open(found.area, found.attributes.ino, caller, writable=True).number, found
+
+    async def link(self, ino: Inode, parent: Inode, name: bytes) -> Found:
+        """Give a file another name."""
+        area = self._same(self._area(ino), self._area(parent))
+        await self.committer.passage(area)
+        return self._remember(area.link(ino, parent, name))
+
+    async def unlink(self, parent: Inode, name: bytes) -> None:
+        """Remove a file's name."""
+        self._area(parent).unlink(parent, name)
+
+    async def rmdir(self, parent: Inode, name: bytes, caller: Caller) -> None:
+        """Remove a directory, or a branch."""
+        area = self._area(parent)
+        if area is self.root:
+            await self._quiet_branch(name)
+        area.rmdir(parent, name, caller.uid)
+
+    async def rename(
+        self, parent: Inode, name: bytes, new_parent: Inode, new_name: bytes, flags: int, caller: Caller
+    ) -> None:
+        """Move a name. Over a file whose source is still open, the source's bytes come first: a crash must find one."""
+        area = self._same(self._area(parent), self._area(new_parent))
+        area.rename(parent, name, new_parent, new_name, flags, caller.uid)
+
+    async def _quiet_branch(self, name: bytes) -> None:
+        """Before a branch is judged clean: what the kernel has of it comes first."""
+        branch = self.root.open_branch(name)
+        if branch is not None:
+            await self.committer.launder(branch)
+
+    # --- files ---
+
+    async def open(self, ino: Inode, flags: int, caller: Caller) -> tuple[int, bool]:
+        """Open a file; returns its handle, and whether reads and writes come here directly."""
+        area = self._area(ino)
+        writing = flags & os.O_ACCMODE != os.O_RDONLY
+        if isinstance(area, ControlArea):
+            return await self._open_control(area, ino, caller, writing=writing, truncate=bool(flags & os.O_TRUNC)), True
+        await self._with_chunks(lambda: area.open(ino, writing=writing, truncate=bool(flags & os.O_TRUNC)))
+        return self.handles.open(area, ino, caller, writable=writing).number, False
+
+    async def read(self, number: int, offset: int, length: int) -> bytes:
+        """A range of an open file."""
+        handle = self.handles.file(number)
+        if isinstance(handle.area, ControlArea):
+            return bytes(handle.text[offset : offset + length])
+        area, ino = handle.area, handle.ino
+        try:
+            return area.read(ino, offset, length)
+        except NotLoaded:
+            return await self._with_chunks(lambda: area.read(ino, offset, length))
+
+    async def write(self, number: int, offset: int, data: bytes) -> int:
+        """Write into an open file."""
+        handle = self.handles.file(number)
+        if isinstance(handle.area, ControlArea):
+            return await self._write_message(handle, data)
+        area, ino = handle.area, handle.ino
+        return await self._with_chunks(lambda: area.write(ino, offset, data))
+
+    async def setattr(self, ino: Inode, changes: Changes) -> Found:
+        """Change attributes or size."""
+        area = self._area(ino)
+        return await self._with_chunks(lambda: area.setattr(ino, changes))
+
+    async def flush(self, number: int) -> None:
+        """A descriptor of an open file was closed."""
+        handle = self.handles.file(number)
+        if isinstance(handle.area, ControlArea) and handle.message:
+            await self._commit_message(handle)
+
+    async def fsync(self) -> None:
+        """Make everything up to now durable: content, attributes, names, ancestors."""
+        await self.saver.sync()
+
+    async def release(self, number: int) -> None:
+        """The last descriptor of an open file was closed."""
+        handle = self.handles.close(number)
+        prepared = self._prepared.pop(handle, None)
+        if prepared is not None:
+            self.committer.abandon(prepared)
+
+    # --- the commit file (docs/design/002): the first write prepares, the flush commits ---
+
+    async def _open_control(
+        self, area: ControlArea, ino: Inode, caller: Caller, *, writing: bool, truncate: bool
+    ) -> int:
+        area.open(ino, writing=writing, truncate=truncate)
+        branch = self.root.branch_of(area)
+        if branch is not None and area.name(ino) in LIVE:
+            await self.committer.launder(branch)
+        handle = self.handles.open(area, ino, caller, writable=writing)
+        if not writing:
+            handle.text = area.text(ino)
+        return handle.number
+
+    async def _write_message(self, handle: Handle, data: bytes) -> int:
+        branch = self.root.branch_of(handle.area)
+        if branch is None or handle.committed:
+            raise failure(errno.EINVAL)
+        if handle not in self._prepared:
+            outcome = self.root.outcomes[branch]
+            try:
+                check_message(data.decode(errors="replace"))
+                self._prepared[handle] = await self.committer.prepare(branch)
+            except (AnabranchError, OSError) as error:
+                outcome.error = failed(error)
+                raise
+            self._nursery.start_soon(self._give_up, handle)
+        handle.message += data
+        return len(data)
+
+    async def _commit_message(self, handle: Handle) -> None:
+        prepared = self._prepared.pop(handle, None)
+        message, handle.message = bytes(handle.message), bytearray()
+        handle.committed = True
+        branch = self.root.branch_of(handle.area)
+        assert branch is not None
+        outcome = self.root.outcomes[branch]
+        try:
+            if prepared is None:
+                raise RefusedError(f"the message came later than {FLUSH_WITHIN:.0f} seconds after its beginning")
+            done = await self.committer.finish(
+                prepared, message.decode(errors="replace"), Who(user_name(handle.caller.uid), "control file")
+            )
+        except (AnabranchError, OSError) as error:
+            outcome.error = failed(error)
+            raise
+        outcome.result, outcome.error = committed_text(done), ""
+
+    async def _give_up(self, handle: Handle) -> None:
+        await trio.sleep(FLUSH_WITHIN)
+        prepared = self._prepared.pop(handle, None)
+        if prepared is not None:
+            log.warning("a message to .ana/commit was not closed; the commit is dropped")
+            self.committer.abandon(prepared)
+
+    async def launder_all(self) -> None:
+        """Bring what programs have written to open files of any branch."""
+        for branch in self.repository.branch_names():
+            if (area := self.root.open_branch(branch.name.encode())) is not None:
+                await self.committer.launder(area)
+
+    # --- helpers ---
+
+    def _area(self, ino: Inode) -> Area:
+        if ino == ROOT:
+            return self.root
+        area = self.handles.area(ino)
+        if area is None:
+            raise failure(errno.ESTALE)
+        return area
+
+    @staticmethod
+    def _same(one: Area, other: Area) -> Area:
+        if one is not other:
+            raise failure(errno.EXDEV)
+        return one
+
+    def _remember(self, found: Found) -> Found:
+        self.handles.remember(found.attributes.ino, found.area)
+        return found
+
+    async def _with_chunks(self, call: Callable[[], T]) -> T:
+        """Call, load what is missing in a worker, call again; between the last load and the call nothing can evict."""
+        try:
+            return call()
+        except NotLoaded as first:
+            missing = first
+        async with self._loading:
+            while True:
+                await trio.to_thread.run_sync(self._load, missing.chunks)
+                try:
+                    return call()
+                except NotLoaded as more:
+                    missing = more
+
+    def _load(self, chunks: list[ObjectId]) -> None:
+        self.repository.contents.load(chunks)

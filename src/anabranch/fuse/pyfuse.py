@@ -1,0 +1,296 @@
+"""The transport: pyfuse3. Decode, call `Operations`, encode, and nothing else.
+
+There is no getxattr handler on purpose: the kernel asks for `security.capability` on every write(2) until it is told
+ENOSYS once (that is pyfuse3's own answer). An exception that nobody foresaw is EIO for its caller, and a stack in the
+log; the mount goes on.
+"""
+
+import contextlib
+import errno
+import functools
+import logging
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import pyfuse3
+from pyfuse3 import (
+    EntryAttributes,
+    FileHandleT,
+    FileInfo,
+    FileNameT,
+    FlagT,
+    FUSEError,
+    InodeT,
+    ModeT,
+    ReaddirToken,
+    RequestContext,
+    SetattrFields,
+    StatvfsData,
+)
+
+from anabranch.errors import AnabranchError
+from anabranch.fuse.areas import FOREVER, ROOT, Found
+from anabranch.fuse.handles import Caller
+from anabranch.fuse.operations import Operations
+from anabranch.versions.objects import EntryKind
+from anabranch.worktree.inodes import Inode
+from anabranch.worktree.tree import NAME_MAX, Changes
+
+log = logging.getLogger(__name__)
+
+F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
+
+MAX_TASKS = 4096
+"""Requests that may wait at once; with 99, that many slow reads held up every stat."""
+_BLOCK = 4096
+
+
+def _answer(method: F) -> F:
+    """Turn what went wrong into an errno."""
+
+    @functools.wraps(method)
+    async def answered(*arguments: Any) -> Any:  # noqa: ANN401  (whatever the handler takes and gives)
+        try:
+            return await method(*arguments)
+        except FUSEError:
+            raise
+        except OSError as error:
+            if error.errno is None:
+                log.exception("%s failed", method.__name__)
+            raise FUSEError(error.errno or errno.EIO) from None
+        except AnabranchError as error:
+            if error.errno == errno.EIO:
+                log.error("%s: %s", method.__name__, error)
+            raise FUSEError(error.errno) from None
+        except Exception:
+            log.exception("BUG: %s%r", method.__name__, arguments[1:])
+            raise FUSEError(errno.EIO) from None
+
+    return answered  # type: ignore[return-value]  # the same signature, by functools.wraps
+
+
+def _caller(context: RequestContext) -> Caller:
+    return Caller(context.uid, context.gid)
+
+
+def _encode(found: Found) -> EntryAttributes:
+    attributes, entry = found.attributes, EntryAttributes()
+    entry.st_ino = InodeT(attributes.ino)
+    entry.entry_timeout = found.name_timeout
+    entry.attr_timeout = found.attribute_timeout
+    entry.st_mode = ModeT(attributes.st_mode)
+    entry.st_nlink = attributes.links
+    entry.st_uid = attributes.uid
+    entry.st_gid = attributes.gid
+    entry.st_rdev = attributes.device
+    entry.st_size = attributes.size
+    entry.st_blksize = _BLOCK
+    entry.st_blocks = (attributes.size + 511) // 512
+    entry.st_atime_ns = entry.st_mtime_ns = attributes.mtime_ns
+    entry.st_ctime_ns = attributes.ctime_ns
+    return entry
+
+
+class PyfuseKernel:
+    """What pyfuse3 may ask of the kernel; from worker threads only, the calls block."""
+
+    def forget_attributes(self, ino: Inode) -> None:
+        """Drop cached attributes."""
+        with contextlib.suppress(FileNotFoundError):  # the kernel dropped the inode by itself
+            pyfuse3.invalidate_inode(InodeT(ino), attr_only=True)
+
+    def launder(self, ino: Inode) -> None:
+        """Write back dirty pages."""
+        with contextlib.suppress(FileNotFoundError):
+            pyfuse3.invalidate_inode(InodeT(ino))
+
+
+class Transport(pyfuse3.Operations):
+    """pyfuse3's handlers."""
+
+    supports_dot_lookup = False
+    enable_writeback_cache = True
+
+    def __init__(self, operations: Operations) -> None:
+        super().__init__()
+        self._operations = operations
+
+    @_answer
+    async def lookup(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> EntryAttributes:  # noqa: ARG002
+        try:
+            return _encode(await self._operations.lookup(Inode(parent_inode), name))
+        except OSError as error:
+            if error.errno != errno.ENOENT or parent_inode == ROOT:
+                raise
+            absent = EntryAttributes()
+            absent.st_ino = InodeT(0)
+            absent.entry_timeout = FOREVER  # names in a branch are made through the kernel only
+            return absent
+
+    async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
+        for ino, times in inode_list:
+            try:
+                self._operations.forget(Inode(ino), times)
+            except Exception:
+                log.exception("BUG: forget(%d, %d)", ino, times)
+
+    @_answer
+    async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:  # noqa: ARG002
+        return _encode(await self._operations.getattr(Inode(inode)))
+
+    @_answer
+    async def setattr(
+        self, inode: InodeT, attr: EntryAttributes, fields: SetattrFields, fh: FileHandleT | None,  # noqa: ARG002
+        ctx: RequestContext,  # noqa: ARG002
+    ) -> EntryAttributes:  # fmt: skip
+        changes = Changes(
+            mode=attr.st_mode & 0o7777 if fields.update_mode else None,
+            uid=attr.st_uid if fields.update_uid else None,
+            gid=attr.st_gid if fields.update_gid else None,
+            size=attr.st_size if fields.update_size else None,
+            mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
+            ctime_ns=attr.st_ctime_ns if fields.update_ctime else None,
+        )
+        if changes == Changes():  # atime alone: the mount is noatime
+            return _encode(await self._operations.getattr(Inode(inode)))
+        return _encode(await self._operations.setattr(Inode(inode), changes))
+
+    @_answer
+    async def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:  # noqa: ARG002
+        return FileNameT(await self._operations.readlink(Inode(inode)))
+
+    @_answer
+    async def mknod(
+        self, parent_inode: InodeT, name: FileNameT, mode: ModeT, rdev: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        return _encode(await self._operations.mknod(Inode(parent_inode), name, mode, rdev, _caller(ctx)))
+
+    @_answer
+    async def mkdir(
+        self, parent_inode: InodeT, name: FileNameT, mode: ModeT, ctx: RequestContext
+    ) -> EntryAttributes:
+        return _encode(
+            await self._operations.create(Inode(parent_inode), name, EntryKind.DIRECTORY, mode, _caller(ctx))
+        )
+
+    @_answer
+    async def symlink(
+        self, parent_inode: InodeT, name: FileNameT, target: FileNameT, ctx: RequestContext
+    ) -> EntryAttributes:
+        found = await self._operations.create(
+            Inode(parent_inode), name, EntryKind.SYMLINK, 0o777, _caller(ctx), target=target
+        )
+        return _encode(found)
+
+    @_answer
+    async def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:  # noqa: ARG002
+        await self._operations.unlink(Inode(parent_inode), name)
+
+    @_answer
+    async def rmdir(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
+        await self._operations.rmdir(Inode(parent_inode), name, _caller(ctx))
+
+    @_answer
+    async def rename(
+        self, parent_inode_old: InodeT, name_old: FileNameT, parent_inode_new: InodeT, name_new: FileNameT,
+        flags: FlagT, ctx: RequestContext,
+    ) -> None:  # fmt: skip
+        await self._operations.rename(
+            Inode(parent_inode_old), name_old, Inode(parent_inode_new), name_new, flags, _caller(ctx)
+        )
+
+    @_answer
+    async def link(
+        self, inode: InodeT, new_parent_inode: InodeT, new_name: FileNameT, ctx: RequestContext  # noqa: ARG002
+    ) -> EntryAttributes:
+        return _encode(await self._operations.link(Inode(inode), Inode(new_parent_inode), new_name))
+
+    @_answer
+    async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
+        number, direct = await self._operations.open(Inode(inode), flags, _caller(ctx))
+        return FileInfo(fh=FileHandleT(number), direct_io=direct, keep_cache=not direct)
+
+    @_answer
+    async def create(
+        self, parent_inode: InodeT, name: FileNameT, mode: ModeT, flags: FlagT, ctx: RequestContext  # noqa: ARG002
+    ) -> tuple[FileInfo, EntryAttributes]:
+        number, found = await self._operations.create_file(Inode(parent_inode), name, mode, _caller(ctx))
+        return FileInfo(fh=FileHandleT(number), keep_cache=True), _encode(found)
+
+    @_answer
+    async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
+        return await self._operations.read(fh, off, size)
+
+    @_answer
+    async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
+        return await self._operations.write(fh, off, buf)
+
+    @_answer
+    async def flush(self, fh: FileHandleT) -> None:
+        await self._operations.flush(fh)
+
+    @_answer
+    async def release(self, fh: FileHandleT) -> None:
+        await self._operations.release(fh)
+
+    @_answer
+    async def fsync(self, fh: FileHandleT, datasync: bool) -> None:  # noqa: ARG002, FBT001  (pyfuse3's signature)
+        await self._operations.fsync()
+
+    @_answer
+    async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:  # noqa: ARG002, FBT001
+        await self._operations.fsync()
+
+    @_answer
+    async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:  # noqa: ARG002
+        return FileHandleT(self._operations.opendir(Inode(inode)))
+
+    @_answer
+    async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
+        for ordinal, item in enumerate(await self._operations.readdir(fh, start_id), start_id + 1):
+            found = item.find()
+            if found is None:
+                continue
+            if not pyfuse3.readdir_reply(token, FileNameT(item.name), _encode(found), ordinal):
+                return
+            self._operations.listed(found)
+
+    @_answer
+    async def releasedir(self, fh: FileHandleT) -> None:
+        self._operations.closedir(fh)
+
+    @_answer
+    async def statfs(self, ctx: RequestContext) -> StatvfsData:  # noqa: ARG002
+        disk = os.statvfs(self._operations.repository.layout.path)
+        data = StatvfsData()
+        data.f_bsize = data.f_frsize = _BLOCK
+        scale = disk.f_frsize / _BLOCK
+        data.f_blocks = int(disk.f_blocks * scale)
+        data.f_bfree = int(disk.f_bfree * scale)
+        data.f_bavail = int(disk.f_bavail * scale)
+        data.f_files, data.f_ffree, data.f_favail = disk.f_files, disk.f_ffree, disk.f_favail
+        data.f_namemax = NAME_MAX
+        return data
+
+
+def mount(operations: Operations, directory: str, source: str) -> None:
+    """Mount; the kernel's requests wait until `serve`. Raises RuntimeError."""
+    name = source.replace("\\", "\\\\").replace(",", "\\,")  # libfuse splits options at commas
+    options = set(pyfuse3.default_options) | {f"fsname={name}", "subtype=anabranch", "default_permissions", "noatime"}
+    pyfuse3.init(Transport(operations), directory, options)
+
+
+async def serve() -> None:
+    """Answer requests until the mount is gone or `stop` is called."""
+    await pyfuse3.main(min_tasks=1, max_tasks=MAX_TASKS)
+
+
+def stop() -> None:
+    """End `serve`; from the thread of the loop."""
+    pyfuse3.terminate()
+
+
+def close() -> None:
+    """Unmount if that has not happened, and let go of the device."""
+    pyfuse3.close(unmount=True)

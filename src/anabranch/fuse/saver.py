@@ -1,0 +1,58 @@
+"""Bringing the working trees to disk: every second, and whenever somebody asks for fsync.
+
+Requests that wait together are served by one cut. The lock is also taken by a commit for its transaction, so that
+rows are written in the order in which they were cut.
+"""
+
+import logging
+
+import trio
+
+from anabranch.repo import Repository
+
+log = logging.getLogger(__name__)
+
+INTERVAL = 1.0
+"""Seconds between cuts: with the kernel's own delay, what a crash may lose of unsynced work."""
+
+
+class Saver:
+    """Writes cuts, one at a time."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self.lock = trio.Lock()
+        self._asked = 0
+        self._saved = 0
+
+    async def sync(self) -> None:
+        """Return when everything up to now is durable. Raises OSError, DamagedError."""
+        self._asked += 1
+        ticket = self._asked
+        async with self.lock:
+            if self._saved >= ticket:
+                return
+            covers = self._asked
+            await self._save()
+            self._saved = covers
+
+    async def _save(self) -> None:
+        repository = self._repository
+        cut = repository.cut()
+        try:
+            await trio.to_thread.run_sync(repository.write_cut, cut)
+        except BaseException:
+            repository.keep_cut(cut)
+            raise
+        repository.after_cut(cut)
+
+    async def run(self) -> None:
+        """Save every second what is not yet saved, for ever."""
+        while True:
+            await trio.sleep(INTERVAL)
+            if not self._repository.has_unsaved():
+                continue
+            try:
+                await self.sync()
+            except Exception:
+                log.exception("the working trees could not be saved; trying again")

@@ -1,0 +1,420 @@
+"""Repository: the facade over store, history and working trees.
+
+Thin: it opens, closes, and puts the rooms' own calls in order. Reading is free for every process; a writable repository
+belongs to one process (daemon/lock.py), and its working trees to one thread of it. Steps that may run in any other
+thread say so; a commit is taken apart into such steps, so that a daemon can go on serving between them.
+"""
+
+import os
+import pwd
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from anabranch.commit import Builder, Candidate
+from anabranch.errors import DamagedError, RefusedError, UsageError
+from anabranch.ids import ObjectId, RefName, parse_revision, ref_name
+from anabranch.store import layout as layouts
+from anabranch.store.chunks import ChunkStore
+from anabranch.store.env import Batch, Environment
+from anabranch.store.meta import SETTINGS, TABLES, WORKTREES, ObjectStore
+from anabranch.store.records import seal, unseal
+from anabranch.versions import manifests
+from anabranch.versions.contents import Contents
+from anabranch.versions.diff import Change, diff
+from anabranch.versions.objects import Commit, Entry, EntryKind, get_commit, put_commit
+from anabranch.versions.refs import Operation, Ref, Refs, Who
+from anabranch.versions.trees import EMPTY_TREE, Trees, Version
+from anabranch.worktree import checkpoint
+from anabranch.worktree.changes import changes, is_clean
+from anabranch.worktree.checkpoint import Cut, WorktreeRow
+from anabranch.worktree.content import Overlays, Sources
+from anabranch.worktree.inodes import Inode, from_entry
+from anabranch.worktree.numbers import Numbers
+from anabranch.worktree.table import Built, Frozen, Table
+from anabranch.worktree.tree import WorkingTree
+
+FIRST_BRANCH = "main"
+_DEFAULT = b"default branch"
+_WORKTREE_COUNTER = b"next working tree"
+
+
+@dataclass(frozen=True, slots=True)
+class VersionName:
+    """A version as it was asked for and found: its name and number where it has them, and the commit."""
+
+    name: RefName | None
+    number: int | None
+    id: ObjectId
+    commit: Commit
+
+    def __str__(self) -> str:
+        """`main@12`, a tag's name, or `@3f9ac2e1`."""
+        if self.name is None:
+            return f"@{self.id.hex()[:8]}"
+        return self.name if self.number is None else f"{self.name}@{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a commit came to."""
+
+    branch: RefName
+    number: int
+    id: ObjectId
+    files: int
+    added: int
+
+
+@dataclass(slots=True)
+class Branch:
+    """An open working tree."""
+
+    name: RefName
+    number: int
+    tree: WorkingTree
+
+
+def create(path: Path, *, branch: str = FIRST_BRANCH, source: str) -> None:
+    """Make a repository with one branch at the empty commit. Raises ExistsError, UsageError, DeniedError."""
+    name = ref_name(branch)
+    layout = layouts.create(path)
+    meta = Environment(layout.meta, TABLES)
+    try:
+        objects = ObjectStore(meta)
+        Trees(objects).empty()
+        root = Entry(EntryKind.DIRECTORY, 0o755, content=EMPTY_TREE)
+        empty = put_commit(objects, Commit(root, EMPTY_TREE, (), 0, "", 0, "", {}))
+        objects.flush()
+        with meta.write() as batch:
+            Refs(meta, objects).create(batch, name, empty, Who(user_name(os.getuid()), source), tag=False)
+            batch.put(SETTINGS, _DEFAULT, seal(name.encode()))
+    finally:
+        meta.close()
+    ChunkStore(path, writable=True).close()
+    layouts.write_record(layout)
+
+
+def user_name(uid: int) -> str:
+    """The name of a user, or the number where there is none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+class Repository:
+    """An open repository."""
+
+    def __init__(self, path: Path, *, writable: bool = False) -> None:
+        self.layout = layouts.check(path, writable=writable)
+        self.writable = writable
+        try:
+            self.meta = Environment(self.layout.meta, TABLES, writable=writable)
+            self.chunks = ChunkStore(path, writable=writable)
+        except OSError as error:
+            raise DamagedError(f"{path} cannot be opened: {error.strerror or error}") from error
+        self.objects = ObjectStore(self.meta)
+        self.refs = Refs(self.meta, self.objects)
+        self.trees = Trees(self.objects)
+        self.contents = Contents(self.objects, self.chunks)
+        self.branches: dict[RefName, Branch] = {}
+        if writable:
+            self.numbers = Numbers(self.meta)
+            self.overlays = Overlays(self.layout.overlays)
+            self._unwritten = Cut()
+            self._remove_lost_overlays()
+
+    def close(self) -> None:
+        """Close the files. Of a writable repository, what was not checkpointed is lost."""
+        if self.writable:
+            self.overlays.close()
+        self.chunks.close()
+        self.meta.close()
+
+    def __enter__(self) -> "Repository":
+        """Itself; closed at the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    # --- history ---
+
+    def default_branch(self) -> RefName:
+        """The branch that is meant where none is named, and that new branches start from."""
+        row = self.meta.get(SETTINGS, _DEFAULT)
+        if row is None:
+            raise DamagedError("the repository does not say which branch is its default")
+        return RefName(unseal(row, "default branch").decode())
+
+    def resolve(self, revision: str) -> VersionName:
+        """The version that a revision names. Raises UsageError, NotFoundError, RefusedError."""
+        name, number, identity = self.refs.resolve(parse_revision(revision))
+        return VersionName(name, number, identity, get_commit(self.objects, identity))
+
+    def version(self, identity: ObjectId) -> Version:
+        """The files of a commit."""
+        commit = get_commit(self.objects, identity)
+        return Version(self.trees, commit.root, ObjectId(commit.links))
+
+    def diff(self, old: ObjectId, new: ObjectId) -> Iterator[Change]:
+        """The changes from one commit to another."""
+        return diff(self.version(old), self.version(new))
+
+    def log(self, branch: RefName) -> Iterator[VersionName]:
+        """The versions of a branch, newest first: each row of its log that is a commit or a birth."""
+        self.refs.get(branch)
+        for number, row in self.refs.log(branch):
+            if row.operation in (Operation.COMMIT, Operation.BIRTH, Operation.TAG):
+                identity = ObjectId(row.commit)
+                yield VersionName(branch, number, identity, get_commit(self.objects, identity))
+
+    def read(self, entry: Entry) -> Iterator[bytes]:
+        """The content of a file's entry, piece by piece."""
+        return self.contents.stream(manifests.of(entry))
+
+    # --- branches and tags ---
+
+    def branch_names(self) -> list[Ref]:
+        """All branches, by name."""
+        return self.refs.all(tags=False)
+
+    def create_branch(self, name: str, start: ObjectId, who: Who) -> Ref:
+        """Make a branch at a commit; nothing is copied."""
+        checked = ref_name(name)
+        with self.meta.write() as batch:
+            self.refs.create(batch, checked, start, who, tag=False)
+        return self.refs.get(checked)
+
+    def create_tag(self, name: str, target: ObjectId, who: Who) -> Ref:
+        """Name a commit for good."""
+        checked = ref_name(name)
+        with self.meta.write() as batch:
+            self.refs.create(batch, checked, target, who, tag=True)
+        return self.refs.get(checked)
+
+    def rename_branch(self, old: str, new: str, who: Who) -> None:
+        """Give a branch, with its uncommitted changes, another name. The old name's log stays."""
+        source, target = ref_name(old), ref_name(new)
+        ref = self._branch_ref(source)
+        branch = self.branches.pop(source, None)
+        try:
+            with self.meta.write() as batch:
+                self.refs.end(batch, source, Operation.RENAME, who, detail=target)
+                self.refs.create(batch, target, ref.commit, who, tag=False, detail=source)
+                if (row := batch.get(WORKTREES, source.encode())) is not None:
+                    batch.put(WORKTREES, target.encode(), row)
+                    batch.delete(WORKTREES, source.encode())
+                if self.default_branch() == source:
+                    batch.put(SETTINGS, _DEFAULT, seal(target.encode()))
+        except BaseException:
+            if branch is not None:
+                self.branches[source] = branch
+            raise
+        if branch is not None:
+            branch.name = target
+            self.branches[target] = branch
+
+    def delete_branch(self, name: str, who: Who) -> None:
+        """Delete a branch without uncommitted changes. Its versions stay."""
+        checked = ref_name(name)
+        self._branch_ref(checked)
+        if checked == self.default_branch():
+            raise RefusedError(f"{name} is the default branch and cannot be deleted")
+        if not self.is_clean(checked):
+            raise RefusedError(f"branch {name} has uncommitted changes", hint="commit them first, or remove them")
+        branch = self.branches.get(checked)
+        with self.meta.write() as batch:
+            self.refs.end(batch, checked, Operation.DELETE, who)
+            batch.delete(WORKTREES, checked.encode())
+        self.branches.pop(checked, None)
+        if branch is not None:
+            checkpoint.sweep(self.meta, branch.number)
+
+    def _branch_ref(self, name: RefName) -> Ref:
+        ref = self.refs.get(name)
+        if ref.is_tag:
+            raise UsageError(f"{name} is a tag, not a branch")
+        return ref
+
+    # --- working trees: all in one thread, but for what says otherwise ---
+
+    def branch(self, name: RefName) -> Branch:
+        """The open working tree of a branch. Raises NotFoundError."""
+        if (known := self.branches.get(name)) is None:
+            known = self.branches[name] = self._open_branch(name)
+        return known
+
+    def _open_branch(self, name: RefName) -> Branch:
+        ref = self._branch_ref(name)
+        row = checkpoint.read_row(self.meta, name) or self._new_worktree(ref)
+        commit = get_commit(self.objects, ObjectId(row.base))
+        generation = row.generations[-1]
+        root = from_entry(commit.root, Inode(row.root), Inode(0), b"", 0)
+        if commit.generation == 0:  # the empty commit belongs to nobody: the owner of the repository moves in
+            owner = self.layout.path.stat()
+            root.uid, root.gid, root.mtime_ns, root.ctime_ns = owner.st_uid, owner.st_gid, *([owner.st_mtime_ns] * 2)
+        table = Table(
+            self.trees, self.numbers, root, base_commit=ObjectId(row.base), links=ObjectId(commit.links),
+            generation=generation,
+        )  # fmt: skip
+        checkpoint.load(self.meta, row, table)
+        return Branch(name, row.number, WorkingTree(table, self.numbers, Sources(self.contents, self.overlays)))
+
+    def _new_worktree(self, ref: Ref) -> WorktreeRow:
+        root = self.numbers.fresh()
+        with self.meta.write() as batch:
+            stored = batch.get(SETTINGS, _WORKTREE_COUNTER)
+            number = 1 if stored is None else int.from_bytes(unseal(stored, "working tree counter"), "little")
+            batch.put(SETTINGS, _WORKTREE_COUNTER, seal((number + 1).to_bytes(4, "little")))
+            row = WorktreeRow(number, root, ref.commit, (1,))
+            checkpoint.put_row(batch, ref.name, row)
+        return row
+
+    def status(self, name: RefName) -> list[Change]:
+        """The uncommitted changes of a branch."""
+        table = self.branch(name).tree.table
+        return list(changes(table, self.version(table.base_commit)))
+
+    def diff_working(self, old: ObjectId, name: RefName) -> list[Change]:
+        """The changes from a commit to the working tree of a branch."""
+        return list(changes(self.branch(name).tree.table, self.version(old)))
+
+    def is_clean(self, name: RefName) -> bool:
+        """Whether a branch equals its last commit."""
+        table = self.branch(name).tree.table
+        return is_clean(table, self.version(table.base_commit))
+
+    def cut(self) -> Cut:
+        """Everything of all open working trees that is not yet kept, at this instant."""
+        cut, self._unwritten = self._unwritten, Cut()
+        cut.sync |= self.overlays.unsynced
+        self.overlays.unsynced.clear()
+        for branch in self.branches.values():
+            checkpoint.cut_table(cut, branch.name, branch.number, branch.tree.table)
+        return cut
+
+    def keep_cut(self, cut: Cut) -> None:
+        """A cut could not be written: its rows go first in the next one."""
+        self._unwritten = cut
+
+    def has_unsaved(self) -> bool:
+        """Whether a cut would hold anything."""
+        tables = (branch.tree.table for branch in self.branches.values())
+        return bool(
+            self._unwritten.rows or any(table.touched or table.touched_names or table.doomed for table in tables)
+        )
+
+    def write_cut(self, cut: Cut) -> None:
+        """Make a cut durable; any thread, one at a time."""
+        checkpoint.write(self.meta, self.overlays, cut)
+
+    def after_cut(self, cut: Cut) -> None:
+        """Delete the overlay files that no row names any more."""
+        for number in cut.doomed:
+            self.overlays.remove(number)
+
+    def checkpoint(self) -> None:
+        """Cut, write and clean up in one."""
+        cut = self.cut()
+        self.write_cut(cut)
+        self.after_cut(cut)
+
+    # --- a commit, step by step ---
+
+    def freeze(self, name: RefName) -> Frozen:
+        """Step 1, in the thread of the working trees: the instant that the commit captures."""
+        table = self.branch(name).tree.table
+        if table.frozen is not None:
+            raise RefusedError(f"another commit of {name} is being made", hint="try again when it is done")
+        return table.freeze()
+
+    def build(self, frozen: Frozen) -> Candidate:
+        """Step 2, in any thread. Raises NothingToCommitError; then, as after every error, call `thaw`."""
+        return Builder(self.meta, self.objects, self.chunks, self.layout.overlays).build(frozen)
+
+    def conclude(self, candidate: Candidate, message: str, author: str) -> Built:
+        """Step 3, in any thread: store the commit under a message."""
+        builder = Builder(self.meta, self.objects, self.chunks, self.layout.overlays)
+        return builder.conclude(candidate, message=check_message(message), author=author, time_ns=time.time_ns())
+
+    def commit_cut(self, name: RefName, built: Built) -> Cut:
+        """Step 4, in the thread of the working trees: the rows that go with the commit."""
+        branch = self.branch(name)
+        cut = self.cut()
+        cut.rows += checkpoint.rebased_rows(branch.number, branch.tree.table.rebased(built))
+        return cut
+
+    def write_commit(self, name: RefName, expected: int, built: Built, cut: Cut, who: Who) -> int:
+        """Step 5, in any thread: the one transaction that makes the commit; returns its number."""
+        branch = self.branches[name]
+        table = branch.tree.table
+        number = expected
+
+        def also(batch: Batch) -> None:
+            nonlocal number
+            number = self.refs.advance(batch, name, expected, built.commit, who)
+            row = WorktreeRow(branch.number, table.root, built.commit, (table.generation,))
+            checkpoint.put_row(batch, name, row)
+
+        checkpoint.write(self.meta, self.overlays, cut, also)
+        return number
+
+    def advance(self, name: RefName, built: Built, cut: Cut) -> int:
+        """Step 6, in the thread of the working trees: the new base; returns the generation that ended."""
+        table = self.branch(name).tree.table
+        assert table.frozen is not None
+        ended = table.frozen.generation
+        table.advance(built)
+        self.after_cut(cut)
+        return ended
+
+    def sweep(self, name: RefName, generation: int) -> None:
+        """Step 7, in any thread: delete the rows of a generation that ended."""
+        checkpoint.sweep(self.meta, self.branches[name].number, generation)
+
+    def thaw(self, name: RefName) -> None:
+        """Instead of going on: what was frozen is uncommitted again."""
+        self.branch(name).tree.table.thaw()
+
+    def commit(self, name: RefName, message: str, who: Who) -> Committed:
+        """All steps in one thread, for a process that serves nobody else."""
+        check_message(message)
+        expected = self.refs.get(name).number
+        frozen = self.freeze(name)
+        try:
+            candidate = self.build(frozen)
+            built = self.conclude(candidate, message, who.actor)
+            cut = self.commit_cut(name, built)
+            number = self.write_commit(name, expected, built, cut, who)
+        except BaseException:
+            self.thaw(name)
+            raise
+        ended = self.advance(name, built, cut)
+        self.checkpoint()
+        self.sweep(name, ended)
+        return Committed(name, number, built.commit, candidate.files, candidate.added)
+
+    def _remove_lost_overlays(self) -> None:
+        """After a crash: overlay files that no row names."""
+        on_disk = self.overlays.numbers()
+        if not on_disk:
+            return
+        named: set[int] = set()
+        for key, _ in list(self.meta.scan(WORKTREES)):
+            named |= checkpoint.overlays_of(self.branch(RefName(key.decode())).tree.table)
+        for number in on_disk:
+            if number not in named:
+                self.overlays.remove(number)
+
+
+def check_message(message: str) -> str:
+    """A commit message without the white space around it. Raises UsageError when nothing is left."""
+    stripped = message.strip()
+    if not stripped:
+        raise UsageError("the message is empty", hint="say what changed")
+    return stripped
+

@@ -1,0 +1,216 @@
+"""What people and scripts read of a repository: status, log, diff, branches, tags; as text and as JSON values.
+
+The command line and the control files print the same. Names that are not UTF-8 are shown escaped; JSON gives them
+whole in `path_b64` too.
+"""
+
+import base64
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import msgspec
+
+from anabranch.ids import RefName, short
+from anabranch.repo import Committed, VersionName
+from anabranch.versions.diff import Change, ChangeKind
+from anabranch.versions.objects import Entry, EntryKind
+from anabranch.versions.refs import Ref
+
+Json = dict[str, object]
+
+LETTERS = {
+    ChangeKind.ADDED: "A",
+    ChangeKind.DELETED: "D",
+    ChangeKind.MODIFIED: "M",
+    ChangeKind.ATTRIBUTES: "a",
+    ChangeKind.TYPE: "T",
+}
+
+
+def to_json(value: object) -> str:
+    """One JSON document, indented, with a newline."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"
+
+
+def show_path(path: bytes) -> str:
+    """A path for people: control characters and what is not UTF-8 escaped."""
+    text = path.decode(errors="surrogateescape")
+    return "".join(_escape(character) for character in text)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    if code < 32 or code == 127:
+        return f"\\x{code:02x}"
+    return "\\\\" if character == "\\" else character
+
+
+def json_path(path: bytes) -> Json:
+    """A path for scripts."""
+    value: Json = {"path": show_path(path)}
+    try:
+        path.decode()
+    except UnicodeDecodeError:
+        value["path_b64"] = base64.b64encode(path).decode()
+    return value
+
+
+def size(count: int) -> str:
+    """A number of bytes for people: `512 B`, `1.2 MB`."""
+    amount = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+def moment(time_ns: int) -> str:
+    """A time for people, UTC."""
+    return datetime.fromtimestamp(time_ns // 1_000_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def iso(time_ns: int) -> str:
+    """A time for scripts, UTC, to the nanosecond."""
+    seconds, rest = divmod(time_ns, 1_000_000_000)
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{rest:09}Z"
+
+
+def plural(count: int, word: str) -> str:
+    """`1 file`, `3 files`."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
+# --- changes ---
+
+
+def change_line(change: Change) -> str:
+    """`M  data/flights.csv  1.2 MB -> 1.3 MB`."""
+    path = show_path(change.path) + ("/" if change.kind == EntryKind.DIRECTORY else "")
+    old, new = change.old_size, change.new_size
+    if change.change == ChangeKind.MODIFIED or (change.change == ChangeKind.TYPE and None not in (old, new)):
+        sizes = f"  {size(old or 0)} -> {size(new or 0)}"
+    else:
+        known = new if new is not None else old
+        sizes = "" if known is None else f"  {size(known)}"
+    return f"{LETTERS[change.change]}  {path}{sizes}"
+
+
+def change_json(change: Change) -> Json:
+    """A change for scripts."""
+    return {
+        **json_path(change.path),
+        "change": change.change,
+        "kind": change.kind.name.lower(),
+        "old_size": change.old_size,
+        "new_size": change.new_size,
+    }
+
+
+def diff_text(changes: Iterable[Change]) -> str:
+    """One line a change."""
+    return "".join(change_line(change) + "\n" for change in changes)
+
+
+def diff_json(old: str, new: str, changes: Iterable[Change]) -> Json:
+    """A diff for scripts."""
+    return {"from": old, "to": new, "changes": [change_json(change) for change in changes]}
+
+
+def status_text(base: VersionName, changes: list[Change]) -> str:
+    """Where a branch stands, and what is not committed."""
+    head = f"On branch {base.name}, version {base} {short(base.id)}\n"
+    if not changes:
+        return head + "Nothing to commit: the branch equals its last commit.\n"
+    return head + f"Uncommitted: {plural(len(changes), 'change')}\n" + diff_text(changes)
+
+
+def status_json(base: VersionName, changes: list[Change]) -> Json:
+    """A status for scripts."""
+    return {"branch": base.name, "base": version_json(base), "clean": not changes, "changes": [*map(change_json, changes)]}
+
+
+# --- versions ---
+
+
+def version_line(version: VersionName) -> str:
+    """`main@12  3f9ac2e1  2026-11-20 10:00:00 UTC  ann  the first line of the message`."""
+    commit = version.commit
+    message = (commit.message or "(empty)").splitlines()[0]
+    when = moment(commit.time_ns) if commit.generation else "-"
+    return f"{version}  {short(version.id)}  {when}  {commit.author or '-'}  {show_path(message.encode())}"
+
+
+def version_json(version: VersionName) -> Json:
+    """A version for scripts."""
+    commit = version.commit
+    return {
+        "version": str(version),
+        "name": version.name,
+        "number": version.number,
+        "id": version.id.hex(),
+        "parents": [parent.hex() for parent in commit.parents],
+        "author": commit.author,
+        "time": iso(commit.time_ns) if commit.generation else None,
+        "message": commit.message,
+        "metadata": commit.metadata,
+    }
+
+
+def log_text(versions: Iterable[VersionName]) -> str:
+    """One line a version, newest first."""
+    return "".join(version_line(version) + "\n" for version in versions)
+
+
+def log_json(versions: Iterable[VersionName]) -> list[Json]:
+    """A log for scripts."""
+    return [version_json(version) for version in versions]
+
+
+def committed_text(done: Committed) -> str:
+    """`main@12 3f9ac2e1  3 files changed, 1.2 MB new`."""
+    return f"{done.branch}@{done.number} {short(done.id)}  {plural(done.files, 'file')} changed, {size(done.added)} new\n"
+
+
+def committed_json(done: Committed) -> Json:
+    """A commit's result for scripts."""
+    return {
+        "version": f"{done.branch}@{done.number}", "branch": done.branch, "number": done.number, "id": done.id.hex(),
+        "files": done.files, "added_bytes": done.added,
+    }  # fmt: skip
+
+
+# --- names ---
+
+
+def refs_text(refs: Iterable[Ref], current: RefName | None = None) -> str:
+    """One name a line, with a star at the current one."""
+    return "".join(f"{'*' if ref.name == current else ' '} {ref_line(ref)}\n" for ref in refs)
+
+
+def ref_line(ref: Ref) -> str:
+    """`main@12  3f9ac2e1`, or `v1.0  3f9ac2e1` of a tag."""
+    return f"{ref.name if ref.is_tag else f'{ref.name}@{ref.number}'}  {short(ref.commit)}"
+
+
+def ref_json(ref: Ref) -> Json:
+    """A branch or tag for scripts."""
+    return {"name": ref.name, "number": None if ref.is_tag else ref.number, "id": ref.commit.hex()}
+
+
+def entry_line(name: bytes, entry: Entry) -> str:
+    """A line of `ana ls`: mode, size, time, name."""
+    kinds = {EntryKind.DIRECTORY: "d", EntryKind.SYMLINK: "l", EntryKind.FILE: "-"}
+    kind = kinds.get(EntryKind(entry.kind), "?")
+    slash = "/" if entry.kind == EntryKind.DIRECTORY else ""
+    return f"{kind}{entry.mode:04o}  {size(entry.size):>10}  {moment(entry.mtime_ns)}  {show_path(name)}{slash}"
+
+
+def entry_json(name: bytes, entry: Entry) -> Json:
+    """An entry for scripts."""
+    return {
+        **json_path(name), "kind": EntryKind(entry.kind).name.lower(), "mode": f"{entry.mode:04o}", "uid": entry.uid,
+        "gid": entry.gid, "size": entry.size, "mtime": iso(entry.mtime_ns),
+    }  # fmt: skip

@@ -1,0 +1,137 @@
+"""Chunks by id: put, get, has, over volumes and their index.
+
+A put is durable after `flush`. The order is volume, then index: an index row always names bytes that are on disk.
+Safe for use by several threads; hashing and compressing happen outside every lock and every transaction.
+"""
+
+import struct
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from pathlib import Path
+
+from anabranch.errors import DamagedError
+from anabranch.ids import ID_SIZE, ObjectId
+from anabranch.store.env import Environment
+from anabranch.store.records import HEADER, Kind, frame, object_id, seal, unframe, unseal
+from anabranch.store.volumes import Place, Volumes
+
+BATCH = 4 * 1024 * 1024
+CACHE = 64 * 1024 * 1024
+_TABLE = "chunks"
+_PLACE = struct.Struct("<IQI")
+
+
+class Cache:
+    """A least-recently-used map from chunk id to content, bounded in bytes."""
+
+    def __init__(self, limit: int = CACHE) -> None:
+        self._limit = limit
+        self._size = 0
+        self._entries: OrderedDict[ObjectId, bytes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, identity: ObjectId) -> bytes | None:
+        """The content, if it is here."""
+        with self._lock:
+            found = self._entries.get(identity)
+            if found is not None:
+                self._entries.move_to_end(identity)
+            return found
+
+    def put(self, identity: ObjectId, content: bytes) -> None:
+        """Keep a content, letting the oldest ones go."""
+        with self._lock:
+            if identity in self._entries:
+                return
+            self._entries[identity] = content
+            self._size += len(content)
+            while self._size > self._limit:
+                _, dropped = self._entries.popitem(last=False)
+                self._size -= len(dropped)
+
+
+class ChunkStore:
+    """The chunks of a repository."""
+
+    def __init__(self, directory: Path, *, writable: bool) -> None:
+        if writable:
+            (directory / "volumes").mkdir(exist_ok=True)
+        self.volumes = Volumes(directory / "volumes", writable=writable)
+        self._index = Environment(directory / "index.mdb", [_TABLE], writable=writable)
+        self._lock = threading.Lock()
+        self._flush_lock = threading.Lock()
+        self._pending: dict[ObjectId, bytes] = {}
+        self._pending_size = 0
+        self.cache = Cache()
+
+    def close(self) -> None:
+        """Close the files; what was not flushed is dropped."""
+        self._index.close()
+        self.volumes.close()
+
+    def put(self, raw: bytes | memoryview) -> tuple[ObjectId, int]:
+        """Store a chunk unless it is there; returns its id and the bytes that it added."""
+        identity = object_id(Kind.CHUNK, raw)
+        with self._lock:
+            known = identity in self._pending
+        if known or self.has(identity):
+            return identity, 0
+        record = identity + frame(Kind.CHUNK, identity, raw)
+        with self._lock:
+            if identity in self._pending:
+                return identity, 0
+            self._pending[identity] = record
+            self._pending_size += len(record)
+            full = self._pending_size >= BATCH
+        if full:
+            self.flush()
+        return identity, len(record)
+
+    def flush(self) -> None:
+        """Make every chunk put so far durable."""
+        with self._flush_lock:
+            with self._lock:
+                batch = dict(self._pending)
+            if not batch:
+                return
+            places = self.volumes.append(list(batch.values()))
+            rows = sorted(zip(batch, places, strict=True))
+            with self._index.write() as index:
+                for identity, place in rows:
+                    index.put(_TABLE, identity, seal(_PLACE.pack(*place)))
+            with self._lock:
+                for identity in batch:
+                    self._pending_size -= len(self._pending.pop(identity))
+
+    def has(self, identity: ObjectId) -> bool:
+        """Whether the chunk is in the index."""
+        return self._index.get(_TABLE, identity) is not None
+
+    def get(self, identity: ObjectId) -> bytes:
+        """The content of a chunk, checked. Raises DamagedError when it is missing or wrong."""
+        cached = self.cache.get(identity)
+        if cached is not None:
+            return cached
+        raw = unframe(Kind.CHUNK, identity, self._record(identity))
+        self.cache.put(identity, raw)
+        return raw
+
+    def load(self, identities: Iterable[ObjectId]) -> None:
+        """Bring chunks into the cache."""
+        for identity in identities:
+            self.get(identity)
+
+    def _record(self, identity: ObjectId) -> bytes:
+        with self._lock:
+            pending = self._pending.get(identity)
+        if pending is not None:
+            return pending[ID_SIZE:]
+        row = self._index.get(_TABLE, identity)
+        if row is None:
+            raise DamagedError(f"chunk {identity.hex()} is missing")
+        place = Place(*_PLACE.unpack(unseal(row, f"index row of chunk {identity.hex()}")))
+        stored = self.volumes.read(place)
+        if stored[:ID_SIZE] != identity or len(stored) < ID_SIZE + HEADER.size:
+            raise DamagedError(f"chunk {identity.hex()}: another record stands in its place")
+        return stored[ID_SIZE:]

@@ -1,0 +1,137 @@
+"""The folder of a repository: its files, and the record that says what format they have.
+
+The record is read before anything else is opened. A format or an incompatible feature that this version does not know
+is refused; an unknown read-only feature allows reading. docs/format.md, "Repository".
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from anabranch.errors import DeniedError, ExistsError, FormatError, NotFoundError, UsageError
+from anabranch.store.chunker import CHUNKER_ID
+
+FORMAT = 1
+RECORD = "anabranch.json"
+
+
+class RepositoryRecord(msgspec.Struct, frozen=True):
+    """What a repository is; JSON, for people to read."""
+
+    format: int
+    id: str
+    """128 random bits in hexadecimal."""
+    chunker: str
+    incompatible: list[str]
+    """Features that a version must know to touch the repository at all."""
+    read_only: list[str]
+    """Features that a version must know to write."""
+    ignorable: list[str]
+    """Features that a version need not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The files of a repository."""
+
+    path: Path
+
+    @property
+    def record(self) -> Path:
+        """The repository record."""
+        return self.path / RECORD
+
+    @property
+    def meta(self) -> Path:
+        """The meta environment."""
+        return self.path / "meta.mdb"
+
+    @property
+    def overlays(self) -> Path:
+        """The directory of the overlay files."""
+        return self.path / "overlays"
+
+    @property
+    def lock(self) -> Path:
+        """Locked, and naming the process, by whoever may write."""
+        return self.path / "lock"
+
+    @property
+    def socket(self) -> Path:
+        """Where the daemon listens."""
+        return self.path / "socket"
+
+    @property
+    def log(self) -> Path:
+        """What the daemon has to say."""
+        return self.path / "daemon.log"
+
+
+def create(path: Path) -> Layout:
+    """Make the folder and its record. Raises ExistsError, UsageError, DeniedError."""
+    layout = Layout(path)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if layout.record.exists():
+            raise ExistsError(f"{path} is a repository already")
+        if any(path.iterdir()):
+            raise UsageError(f"{path} is not empty", hint="a repository wants a folder of its own")
+        layout.overlays.mkdir(mode=0o700)
+        (path / "volumes").mkdir(mode=0o700)
+        os.chmod(path, 0o700)
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(f"{path} is not a folder") from None
+    except PermissionError as error:
+        raise DeniedError(f"cannot make {path}: {error.strerror}") from error
+    return layout
+
+
+def write_record(layout: Layout) -> None:
+    """The last step of making a repository: from here on it is one."""
+    record = RepositoryRecord(FORMAT, os.urandom(16).hex(), CHUNKER_ID, [], [], [])
+    text = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
+    temporary = layout.record.with_suffix(".new")
+    with temporary.open("wb") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(layout.record)
+    descriptor = os.open(layout.path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def check(path: Path, *, writable: bool) -> Layout:
+    """The layout of an existing repository of a format that we know.
+
+    Raises NotFoundError, UsageError, DeniedError, FormatError.
+    """
+    layout = Layout(path)
+    try:
+        text = layout.record.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        if not path.exists():
+            raise NotFoundError(f"{path} does not exist", hint=f"ana init {path}") from None
+        raise UsageError(f"{path} is not a repository: it has no {RECORD}", hint="'ana init' makes one") from None
+    except PermissionError as error:
+        raise DeniedError(f"cannot read {layout.record}: {error.strerror}") from error
+    try:
+        loose = msgspec.json.decode(text)
+        version = loose["format"]
+        if version != FORMAT:
+            raise FormatError(
+                f"{path} has format {version}; this version knows format {FORMAT}", hint="use a newer version of Anabranch"
+            )
+        record = msgspec.convert(loose, RepositoryRecord)
+    except (msgspec.DecodeError, msgspec.ValidationError, KeyError, TypeError) as error:
+        raise FormatError(f"{layout.record} cannot be read: {error}") from error
+    unknown = record.incompatible + (record.read_only if writable else [])
+    if record.chunker != CHUNKER_ID:
+        unknown.append(f"chunker {record.chunker}")
+    if unknown:
+        raise FormatError(f"{path} needs features that this version does not know: {', '.join(unknown)}")
+    return layout

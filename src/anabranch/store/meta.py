@@ -1,0 +1,98 @@
+"""The meta environment: its tables, and the immutable objects in it (tree and manifest nodes, commits).
+
+`ObjectStore.put` collects in memory; `flush` writes ahead in batches, so that the transaction that names the objects
+stays small. Safe for use by several threads.
+"""
+
+import threading
+
+from anabranch.errors import AmbiguousError, DamagedError, NotFoundError
+from anabranch.ids import ObjectId
+from anabranch.store.env import Environment
+from anabranch.store.records import Kind, frame, object_id, unframe
+
+OBJECTS = "objects"
+REFS = "refs"
+LOGS = "logs"
+WORKTREES = "worktrees"
+NODES = "nodes"
+NAMES = "names"
+NUMBERS = "numbers"
+SETTINGS = "settings"
+TABLES = (OBJECTS, REFS, LOGS, WORKTREES, NODES, NAMES, NUMBERS, SETTINGS)
+"""What each table holds, to the byte: docs/format.md."""
+
+BATCH = 4 * 1024 * 1024
+
+
+class ObjectStore:
+    """Small immutable objects over one LMDB table."""
+
+    def __init__(self, meta: Environment) -> None:
+        self._meta = meta
+        self._lock = threading.Lock()
+        self._pending: dict[ObjectId, bytes] = {}
+        self._pending_size = 0
+        self.reads = 0
+        self.writes = 0
+
+    def put(self, kind: Kind, raw: bytes) -> ObjectId:
+        """Store an object unless it is there; durable after `flush`."""
+        identity = object_id(kind, raw)
+        with self._lock:
+            known = identity in self._pending
+        if known or self._meta.get(OBJECTS, identity) is not None:
+            return identity
+        record = frame(kind, identity, raw)
+        with self._lock:
+            self._pending[identity] = record
+            self._pending_size += len(record)
+            self.writes += 1
+            full = self._pending_size >= BATCH
+        if full:
+            self.flush()
+        return identity
+
+    def get(self, kind: Kind, identity: ObjectId) -> bytes:
+        """The canonical bytes of an object. Raises DamagedError when missing: a referenced id is always there."""
+        self.reads += 1
+        with self._lock:
+            record = self._pending.get(identity)
+        if record is None:
+            record = self._meta.get(OBJECTS, identity)
+        if record is None:
+            raise DamagedError(f"{kind.name.lower()} {identity.hex()} is missing")
+        return unframe(kind, identity, record)
+
+    def flush(self) -> None:
+        """Make every object put so far durable."""
+        with self._lock:
+            batch = dict(self._pending)
+        if not batch:
+            return
+        with self._meta.write() as meta:
+            for identity, record in sorted(batch.items()):
+                meta.put(OBJECTS, identity, record)
+        with self._lock:
+            for identity in batch:
+                if identity in self._pending:
+                    self._pending_size -= len(self._pending.pop(identity))
+
+    def find(self, kind: Kind, digits: str) -> ObjectId:
+        """The one object of a kind whose id starts with hexadecimal digits.
+
+        Raises NotFoundError, or AmbiguousError when there are several.
+        """
+        prefix = bytes.fromhex(digits[: len(digits) // 2 * 2])
+        matches = []
+        for key, record in self._meta.scan(OBJECTS, prefix):
+            if record[1] == kind and key.hex().startswith(digits):
+                matches.append(ObjectId(key))
+            if len(matches) > 1:
+                raise AmbiguousError(
+                    f"'@{digits}' is ambiguous: several {kind.name.lower()}s start so",
+                    hint=f"give more digits, such as @{matches[0].hex()[:len(digits) + 8]}",
+                )
+        if not matches:
+            raise NotFoundError(f"no {kind.name.lower()} has an id that starts with {digits}")
+        return matches[0]

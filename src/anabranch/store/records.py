@@ -1,0 +1,118 @@
+"""Framing of stored objects: identity, compression, checksum. Pure; docs/format.md, "Record", has every byte.
+
+`frame` and `unframe` are each other's inverse. Every length is checked before it is trusted, and the checksum covers
+id, header and payload, so a record that was stored under another id is damage too.
+"""
+
+import struct
+import threading
+from enum import IntEnum
+from functools import cache
+
+import zstandard
+from blake3 import blake3
+from xxhash import xxh3_64_intdigest
+
+from anabranch.errors import DamagedError
+from anabranch.ids import ObjectId
+
+FORMAT = 1
+HEADER = struct.Struct("<BBBxIIIQ")
+MAX_RAW = 32 * 1024 * 1024
+LEVEL = 1
+_RAW, _ZSTD = 0, 1
+
+
+class Kind(IntEnum):
+    """The type of an object; part of its identity."""
+
+    CHUNK = 1
+    MANIFEST = 2
+    TREE = 3
+    COMMIT = 4
+    ROW = 5
+    """A row of a branch log: never stored as an object, but chained by its id."""
+
+
+class _PerThread(threading.local):
+    """zstandard's objects must not be used by two threads at once."""
+
+    def __init__(self) -> None:
+        self.compressor = zstandard.ZstdCompressor(level=LEVEL, write_content_size=True, write_checksum=False)
+        self.decompressor = zstandard.ZstdDecompressor()
+
+
+_zstd = _PerThread()
+
+
+@cache
+def _key(kind: Kind, repository_key: bytes) -> bytes:
+    return blake3(repository_key, derive_key_context=f"anabranch 2026-11 object {kind.name.lower()}").digest()
+
+
+DEFAULT_KEY = bytes(32)
+
+
+def object_id(kind: Kind, raw: bytes | memoryview) -> ObjectId:
+    """The identity of an object: keyed BLAKE3-256 of its canonical bytes."""
+    return ObjectId(blake3(raw, key=_key(kind, DEFAULT_KEY)).digest())
+
+
+def frame(kind: Kind, identity: ObjectId, raw: bytes | memoryview) -> bytes:
+    """The record of an object: header and payload. Stored raw when zstd saves less than 5 %."""
+    payload: bytes | memoryview = _zstd.compressor.compress(raw)
+    codec = _ZSTD
+    if len(payload) * 20 > len(raw) * 19:
+        payload, codec = raw, _RAW
+    head = HEADER.pack(FORMAT, kind, codec, 0, len(raw), len(payload), 0)[:16]
+    return b"".join((head, checksum(identity, head, payload).to_bytes(8, "little"), payload))
+
+
+def unframe(kind: Kind, identity: ObjectId, record: bytes | memoryview) -> bytes:
+    """The canonical bytes of a record. Raises DamagedError."""
+    if len(record) < HEADER.size:
+        raise _damaged(kind, identity, "the record is cut off")
+    version, stored_kind, codec, dictionary, raw_size, stored_size, check = HEADER.unpack_from(record)
+    payload = memoryview(record)[HEADER.size :]
+    if version != FORMAT or stored_kind != kind or dictionary or codec not in (_RAW, _ZSTD):
+        raise _damaged(kind, identity, "the record has an unknown header")
+    if stored_size != len(payload) or raw_size > MAX_RAW or record[3]:
+        raise _damaged(kind, identity, "the record has a wrong length")
+    if check != checksum(identity, record[:16], payload):
+        raise _damaged(kind, identity, "the checksum does not match")
+    if codec == _RAW:
+        raw = bytes(payload)
+    else:
+        try:
+            raw = _zstd.decompressor.decompress(payload, max_output_size=raw_size)
+        except zstandard.ZstdError as error:
+            raise _damaged(kind, identity, str(error)) from error
+    if len(raw) != raw_size:
+        raise _damaged(kind, identity, "the content has a wrong length")
+    return raw
+
+
+def checksum(*parts: bytes | memoryview) -> int:
+    """xxh3-64 over the parts joined: guards every record and every mutable row."""
+    return xxh3_64_intdigest(b"".join(parts))
+
+
+def seal(row: bytes) -> bytes:
+    """A mutable row with its checksum in front (8 bytes, little-endian)."""
+    return checksum(row).to_bytes(8, "little") + row
+
+
+def unseal(sealed: bytes, what: str) -> bytes:
+    """The row inside. Raises DamagedError, naming what it was."""
+    if len(sealed) < 8 or checksum(sealed[8:]) != int.from_bytes(sealed[:8], "little"):
+        raise DamagedError(f"{what}: the checksum does not match")
+    return sealed[8:]
+
+
+def hash_name(name: bytes, seed: int) -> int:
+    """xxh3-64 of a key with a seed: where trees are cut, and numbers of inodes."""
+    return xxh3_64_intdigest(name, seed)
+
+
+def _damaged(kind: Kind, identity: ObjectId, why: str) -> DamagedError:
+    return DamagedError(f"{kind.name.lower()} {identity.hex()}: {why}")

@@ -1,0 +1,1 @@
+"""Immutable history: trees, manifests, commits, and the names that lead to them."""

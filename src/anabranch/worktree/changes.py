@@ -1,0 +1,100 @@
+"""What a working tree has changed since its base commit: the same differences as a commit of it would show."""
+
+from collections.abc import Iterator
+
+from anabranch.versions import manifests
+from anabranch.versions.diff import Change, compare
+from anabranch.versions.manifests import Form, Stored
+from anabranch.versions.objects import INLINE_MAX, Entry, EntryKind
+from anabranch.versions.trees import EMPTY_TREE, Version
+from anabranch.worktree.content import Content, MemoryContent, StoredContent
+from anabranch.worktree.inodes import WHITEOUT, Node, entry_of
+from anabranch.worktree.table import Table
+
+Side = Node | Entry | None
+
+
+def changes(table: Table, base: Version) -> Iterator[Change]:
+    """The uncommitted changes, in order of their paths' parts. The tree must not be changed meanwhile."""
+    yield from _root_change(table, base)
+    dirty_links = any(table.nodes[ino].link_id for ino in table.dirty)
+    stack = [_pairs(b"", table, base, base.root, table.nodes[table.root], every_link=dirty_links)]
+    while stack:
+        found = next(stack[-1], None)
+        if found is None:
+            stack.pop()
+            continue
+        path, old, new = found
+        change = compare(path, old, _entry(table, base, new))
+        if change is not None:
+            yield change
+        if _is_directory(old) or _is_directory(new):
+            stack.append(_pairs(path + b"/", table, base, old, new, every_link=dirty_links))
+
+
+def is_clean(table: Table, base: Version) -> bool:
+    """Whether nothing differs from the base commit."""
+    return not table.dirty or next(changes(table, base), None) is None
+
+
+def _root_change(table: Table, base: Version) -> Iterator[Change]:
+    if base.root.mtime_ns:  # the empty commit has no attributes of its own
+        change = compare(b".", base.root, _entry(table, base, table.nodes[table.root]))
+        if change is not None:
+            yield change
+
+
+def _is_directory(side: Side) -> bool:
+    return side is not None and side.kind == EntryKind.DIRECTORY
+
+
+def _pairs(
+    path: bytes, table: Table, base: Version, old: Entry | None, new: Side, *, every_link: bool
+) -> Iterator[tuple[bytes, Entry | None, Side]]:
+    """The names in two directories that may differ, those of the old one with hard links resolved."""
+    old_tree = old.tree if old is not None and _is_directory(old) else EMPTY_TREE
+    if isinstance(new, Node) and _is_directory(new) and new.base == old_tree and not every_link:
+        changed = table.changes(new)
+        for name in sorted(changed):
+            before = base.trees.lookup(old_tree, name)
+            after = None if changed[name] == WHITEOUT else table.nodes[changed[name]]
+            if before is not None or after is not None:
+                yield path + name, before and base.resolve(before)[0], after
+        return
+    befores, afters = dict(base.trees.entries(old_tree)), _children(table, base, new)
+    for name in sorted(befores.keys() | afters.keys()):
+        before = befores.get(name)
+        yield path + name, before and base.resolve(before)[0], afters.get(name)
+
+
+def _children(table: Table, base: Version, directory: Side) -> dict[bytes, Node | Entry]:
+    if isinstance(directory, Node) and _is_directory(directory):
+        return {name: _linked(table, directory, name, child) for name, child in table.children(directory)}
+    if isinstance(directory, Entry) and _is_directory(directory):
+        return dict(base.trees.entries(directory.tree))
+    return {}
+
+
+def _linked(table: Table, directory: Node, name: bytes, child: Node | Entry) -> Node | Entry:
+    """A clean name may lead to a hard-linked file that is not clean."""
+    if isinstance(child, Entry) and child.kind == EntryKind.LINK:
+        return table.nodes.get(table.clean_number(directory.ino, name, child), child)
+    return child
+
+
+def _entry(table: Table, base: Version, side: Side) -> Entry | None:
+    if side is None:
+        return None
+    if isinstance(side, Entry):
+        return base.resolve(side)[0]
+    if side.kind == EntryKind.DIRECTORY:
+        return Entry(side.kind, side.mode, side.uid, side.gid, side.mtime_ns)
+    return entry_of(side, _as_stored(side.content) if side.kind == EntryKind.FILE else None)
+
+
+def _as_stored(content: Content) -> Stored:
+    if isinstance(content, StoredContent):
+        return content.stored
+    if isinstance(content, MemoryContent) and content.size <= INLINE_MAX:
+        return manifests.inline(bytes(content.data))
+    return Stored(content.size, Form.EMPTY, b"not yet stored")

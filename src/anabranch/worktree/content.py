@@ -1,0 +1,249 @@
+"""The content of one file of a working tree, and the plain files that hold what is not yet chunked.
+
+Small new content is in memory, all other new bytes are in an overlay file: sparse, byte n of the file at byte n, with
+the ranges that hold. What no range holds is read from the content below, or is a hole. Stored content never changes.
+A content belongs to one generation: after a freeze, the first write puts a new content on top of the frozen one.
+"""
+
+import contextlib
+import os
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from anabranch.versions.contents import Contents
+from anabranch.versions.manifests import Stored
+
+MEMORY_MAX = 64 * 1024
+"""Content up to this many bytes stays in memory and in its row."""
+_OPEN_FILES = 512
+
+
+class Ranges:
+    """A set of byte ranges, kept sorted and merged: `starts[i]` up to `ends[i]`."""
+
+    def __init__(self, starts: list[int] | None = None, ends: list[int] | None = None) -> None:
+        self.starts = starts or []
+        self.ends = ends or []
+
+    def add(self, start: int, end: int) -> None:
+        """Add a range, joining those it touches."""
+        if self.ends and self.starts[-1] <= start <= self.ends[-1]:  # the common case: writing on at the end
+            self.ends[-1] = max(self.ends[-1], end)
+            return
+        first = bisect_left(self.ends, start)
+        last = bisect_right(self.starts, end)
+        if first < last:
+            start, end = min(start, self.starts[first]), max(end, self.ends[last - 1])
+        self.starts[first:last] = [start]
+        self.ends[first:last] = [end]
+
+    def cut(self, size: int) -> None:
+        """Drop everything from `size` on."""
+        keep = bisect_left(self.starts, size)
+        del self.starts[keep:], self.ends[keep:]
+        if keep:
+            self.ends[-1] = min(self.ends[-1], size)
+
+    def walk(self, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
+        """The range split where membership changes: (start, end, held)."""
+        index = bisect_right(self.ends, start)
+        while start < end:
+            if index == len(self.starts) or self.starts[index] >= end:
+                yield start, end, False
+                return
+            if start < self.starts[index]:
+                yield start, self.starts[index], False
+            start = max(start, self.starts[index])
+            stop = min(end, self.ends[index])
+            yield start, stop, True
+            start, index = stop, index + 1
+
+
+class Overlays:
+    """The overlay files of a repository, by number. Keeps few of them open."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        self._directory = directory
+        self._open: OrderedDict[int, int] = OrderedDict()
+        self.unsynced: set[int] = set()
+        """Files written since somebody last took this set to sync them."""
+        self._next = 1 + max(self.numbers(), default=0)
+
+    def numbers(self) -> list[int]:
+        """The numbers of all overlay files on disk."""
+        return [int(path.name) for path in self._directory.iterdir() if path.name.isdigit()]
+
+    def create(self) -> int:
+        """Make an empty overlay file; its number is never used again while this process lives."""
+        number, self._next = self._next, self._next + 1
+        self._keep(number, os.open(self._directory / str(number), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        return number
+
+    def write(self, number: int, offset: int, data: bytes | memoryview) -> None:
+        """Write all of the data. Raises OSError."""
+        self.unsynced.add(number)
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(self._descriptor(number), view, offset)
+            view, offset = view[written:], offset + written
+
+    def read(self, number: int, offset: int, length: int) -> bytes:
+        """Read a range, which the file holds."""
+        return os.pread(self._descriptor(number), length, offset)
+
+    def sync(self, number: int) -> None:
+        """Bring a file's bytes to disk. Any thread may call this."""
+        with contextlib.suppress(FileNotFoundError):  # unlinked meanwhile: nothing names it any more
+            descriptor = os.open(self._directory / str(number), os.O_RDWR)
+            try:
+                os.fdatasync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def sync_names(self) -> None:
+        """Bring the directory of the overlay files to disk. Any thread may call this."""
+        descriptor = os.open(self._directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def remove(self, number: int) -> None:
+        """Delete a file that no row names any more."""
+        if (descriptor := self._open.pop(number, None)) is not None:
+            os.close(descriptor)
+        (self._directory / str(number)).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Close every descriptor."""
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+    def _descriptor(self, number: int) -> int:
+        descriptor = self._open.get(number)
+        if descriptor is None:
+            return self._keep(number, os.open(self._directory / str(number), os.O_RDWR))
+        self._open.move_to_end(number)
+        return descriptor
+
+    def _keep(self, number: int, descriptor: int) -> int:
+        self._open[number] = descriptor
+        if len(self._open) > _OPEN_FILES:
+            os.close(self._open.popitem(last=False)[1])
+        return descriptor
+
+
+class Sources(NamedTuple):
+    """Where content is read from. `overlays` is for one thread only: each has its own."""
+
+    contents: Contents
+    overlays: Overlays
+
+
+class StoredContent:
+    """Content that is in the store; shared freely, never written."""
+
+    def __init__(self, stored: Stored) -> None:
+        self.stored = stored
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return self.stored.size
+
+    def read(self, sources: Sources, offset: int, length: int) -> bytes:
+        """A range, cut off at the end. Raises NotLoaded."""
+        return sources.contents.read(self.stored, offset, length)
+
+
+class MemoryContent:
+    """A small file, in memory."""
+
+    def __init__(self, data: bytes, generation: int) -> None:
+        self.data = bytearray(data)
+        self.generation = generation
+        self.version = 0
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return len(self.data)
+
+    def read(self, sources: Sources, offset: int, length: int) -> bytes:  # noqa: ARG002  (as the others)
+        """A range, cut off at the end."""
+        return bytes(self.data[offset : offset + length])
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Write, filling a gap with zeros."""
+        if offset > len(self.data):
+            self.data.extend(bytes(offset - len(self.data)))
+        self.data[offset : offset + len(data)] = data
+        self.version += 1
+
+    def truncate(self, size: int) -> None:
+        """Set the length."""
+        if size < len(self.data):
+            del self.data[size:]
+        else:
+            self.data.extend(bytes(size - len(self.data)))
+        self.version += 1
+
+
+class OverlayContent:
+    """A file whose new bytes are in an overlay file, the others in the content below."""
+
+    def __init__(
+        self,
+        number: int,
+        generation: int,
+        *,
+        size: int,
+        below: "Content | None" = None,
+        below_size: int = 0,
+        ranges: Ranges | None = None,
+    ) -> None:
+        self.number = number
+        self.generation = generation
+        self.size = size
+        self.below = below
+        self.below_size = below_size
+        self.ranges = ranges or Ranges()
+
+    def read(self, sources: Sources, offset: int, length: int) -> bytes:
+        """A range, cut off at the end. Raises NotLoaded."""
+        end = min(offset + length, self.size)
+        parts: list[bytes] = []
+        for start, stop, held in self.ranges.walk(offset, end):
+            if held:
+                part = sources.overlays.read(self.number, start, stop - start)
+            elif self.below is not None and start < self.below_size:
+                part = self.below.read(sources, start, min(stop, self.below_size) - start)
+            else:
+                part = b""
+            parts.append(part if len(part) == stop - start else part.ljust(stop - start, b"\0"))
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def write(self, overlays: Overlays, offset: int, data: bytes) -> None:
+        """Write into the overlay file."""
+        overlays.write(self.number, offset, data)
+        self.ranges.add(offset, offset + len(data))
+        self.size = max(self.size, offset + len(data))
+
+    def truncate(self, size: int) -> None:
+        """Set the length; the bytes cut off are forgotten here, not yet on disk: a crash must find them."""
+        self.ranges.cut(size)
+        self.below_size = min(self.below_size, size)
+        self.size = size
+
+    def numbers(self) -> Iterator[int]:
+        """The overlay files that hold this content."""
+        yield self.number
+        if isinstance(self.below, OverlayContent):
+            yield from self.below.numbers()
+
+
+Content = StoredContent | MemoryContent | OverlayContent

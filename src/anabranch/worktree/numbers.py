@@ -1,0 +1,63 @@
+"""Inode numbers that the trees do not hold, and the counter of new ones: one for the whole repository.
+
+The number of a clean child is a hash (`inodes.clean_number`); what was ever made, renamed or changed has a row here,
+keyed by its parent's number and its name, with its ctime. Numbers are never used again.
+"""
+
+import struct
+import threading
+
+from anabranch.store.env import Batch, Environment
+from anabranch.store.meta import NUMBERS, SETTINGS
+from anabranch.store.records import seal, unseal
+from anabranch.worktree.inodes import Inode
+
+_BLOCK = 1 << 16
+_FIRST = 16
+"""Numbers below are the mount's own: 1 is its root."""
+_KEY = struct.Struct(">Q")
+_ROW = struct.Struct("<QQ")
+_COUNTER = b"next inode"
+
+
+def link_name(link_id: bytes) -> bytes:
+    """What a hard-linked file is called beside its branch's root: no name of a file has a slash."""
+    return b"/" + link_id
+
+
+class Numbers:
+    """Reads numbers, hands out new ones. Safe for use by several threads."""
+
+    def __init__(self, meta: Environment) -> None:
+        self._meta = meta
+        self._lock = threading.Lock()
+        row = meta.get(SETTINGS, _COUNTER)
+        self._next = self._reserved = _FIRST if row is None else int.from_bytes(unseal(row, "inode counter"), "little")
+
+    def fresh(self) -> Inode:
+        """A number that no inode ever had. A block of numbers is reserved on disk first."""
+        with self._lock:
+            if self._next == self._reserved:
+                with self._meta.write() as batch:
+                    batch.put(SETTINGS, _COUNTER, seal((self._reserved + _BLOCK).to_bytes(8, "little")))
+                self._reserved += _BLOCK
+            self._next += 1
+            return Inode(self._next - 1)
+
+    def find(self, parent: Inode, name: bytes) -> tuple[Inode, int] | None:
+        """The number and ctime (ns) of a child, if its number is not its hash or its ctime not its mtime."""
+        row = self._meta.get(NUMBERS, _KEY.pack(parent) + name)
+        if row is None:
+            return None
+        ino, ctime_ns = _ROW.unpack(unseal(row, f"number of {name!r} in {parent}"))
+        return Inode(ino), ctime_ns
+
+
+def put_number(batch: Batch, parent: Inode, name: bytes, ino: Inode, ctime_ns: int) -> None:
+    """Keep a child's number and ctime."""
+    batch.put(NUMBERS, _KEY.pack(parent) + name, seal(_ROW.pack(ino, ctime_ns)))
+
+
+def drop_number(batch: Batch, parent: Inode, name: bytes) -> None:
+    """Forget a child's number: the name is gone."""
+    batch.delete(NUMBERS, _KEY.pack(parent) + name)

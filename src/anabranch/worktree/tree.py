@@ -1,0 +1,324 @@
+"""WorkingTree: the filesystem operations on one branch, on inode numbers and names.
+
+Synchronous; errors are OSError as the system call would give them, and `NotLoaded` is raised before any effect when
+stored chunks are needed that are not in memory. Permissions are the kernel's business, and so is keeping a directory
+out of its own subtree.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from anabranch.versions.objects import Entry, EntryKind
+from anabranch.worktree.content import MEMORY_MAX, Content, MemoryContent, OverlayContent, Sources, StoredContent
+from anabranch.worktree.inodes import DIRECTORY_SIZE, Attributes, Inode, Node, now_ns
+from anabranch.worktree.numbers import Numbers
+from anabranch.worktree.table import Table
+
+NAME_MAX = 255
+RENAME_NOREPLACE = 1
+RENAME_EXCHANGE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What setattr(2)-like calls change; None leaves a field as it is."""
+
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    size: int | None = None
+    mtime_ns: int | None = None
+    ctime_ns: int | None = None
+
+
+def failure(code: int) -> OSError:
+    """The error of a system call."""
+    return OSError(code, os.strerror(code))
+
+
+class WorkingTree:
+    """The mutable state of one branch."""
+
+    def __init__(self, table: Table, numbers: Numbers, sources: Sources) -> None:
+        self.table = table
+        self.sources = sources
+        self._numbers = numbers
+
+    @property
+    def root(self) -> Inode:
+        """The number of the branch's root directory."""
+        return self.table.root
+
+    # --- looking ---
+
+    def lookup(self, parent: Inode, name: bytes) -> Attributes:
+        """The attributes of a child. Raises ENOENT, ENOTDIR, ENAMETOOLONG."""
+        return self._child(self._directory(parent), name)
+
+    def getattr(self, ino: Inode) -> Attributes:
+        """The attributes of an inode."""
+        return self.table.get(ino)
+
+    def readlink(self, ino: Inode) -> bytes:
+        """The target of a symbolic link."""
+        node = self.table.get(ino)
+        if node.kind != EntryKind.SYMLINK:
+            raise failure(errno.EINVAL)
+        return node.target
+
+    def list(self, ino: Inode) -> Iterator[tuple[bytes, Node | Entry]]:
+        """The children of a directory in order of their names."""
+        return self.table.children(self._directory(ino))
+
+    def read(self, ino: Inode, offset: int, length: int) -> bytes:
+        """A range of a file, cut off at its end. Raises NotLoaded."""
+        return self.table.get(ino).content.read(self.sources, offset, length)
+
+    # --- making and removing names ---
+
+    def create(
+        self, parent: Inode, name: bytes, kind: EntryKind, mode: int, uid: int, gid: int, *,
+        device: int = 0, target: bytes = b"",
+    ) -> Attributes:  # fmt: skip
+        """Make a file, directory, symbolic link or special file. Raises EEXIST and what `lookup` raises."""
+        directory = self._directory(parent)
+        self._check_free(directory, name)
+        if directory.mode & stat.S_ISGID:  # as BSD and ext4 do: the group comes from the directory
+            gid = directory.gid
+            if kind == EntryKind.DIRECTORY:
+                mode |= stat.S_ISGID
+        now = now_ns()
+        is_directory = kind == EntryKind.DIRECTORY
+        size = DIRECTORY_SIZE if is_directory else len(target)
+        links = 2 if is_directory else 1
+        node = Node(
+            self._numbers.fresh(), kind, mode & 0o7777, uid, gid, size, now, now, links, device,
+            generation=self.table.generation, target=target,
+        )  # fmt: skip
+        directory = self.table.own(parent)
+        self.table.add(node)
+        self.table.attach(parent, name, node.ino)
+        self._stamp(directory, now, 1 if is_directory else 0)
+        return node
+
+    def link(self, ino: Inode, parent: Inode, name: bytes) -> Attributes:
+        """Give a file another name."""
+        if self.table.get(ino).kind == EntryKind.DIRECTORY:
+            raise failure(errno.EPERM)
+        self._check_free(self._directory(parent), name)
+        if self.table.get(ino).orphan:
+            raise failure(errno.ENOENT)
+        node = self.table.own(ino)
+        directory = self.table.own(parent)
+        if not node.link_id:
+            self.table.make_link(ino, os.urandom(16))
+        node.links += 1
+        node.ctime_ns = now_ns()
+        self.table.attach(parent, name, ino)
+        self._stamp(directory, node.ctime_ns, 0)
+        return node
+
+    def unlink(self, parent: Inode, name: bytes) -> Inode:
+        """Remove a name of anything but a directory; returns the number it had."""
+        node = self._child(self._directory(parent), name)
+        if node.kind == EntryKind.DIRECTORY:
+            raise failure(errno.EISDIR)
+        self._remove(parent, name, node.ino)
+        return node.ino
+
+    def rmdir(self, parent: Inode, name: bytes) -> Inode:
+        """Remove an empty directory; returns its number."""
+        node = self._child(self._directory(parent), name)
+        if node.kind != EntryKind.DIRECTORY:
+            raise failure(errno.ENOTDIR)
+        if not self.table.is_empty(node):
+            raise failure(errno.ENOTEMPTY)
+        self._remove(parent, name, node.ino)
+        return node.ino
+
+    def rename(self, parent: Inode, name: bytes, new_parent: Inode, new_name: bytes, flags: int = 0) -> None:
+        """Move a name, over another one if there is one."""
+        node = self._child(self._directory(parent), name)
+        target = self._find(self._directory(new_parent), new_name)
+        if flags & RENAME_EXCHANGE:
+            if target is None:
+                raise failure(errno.ENOENT)
+            self._exchange(parent, name, node.ino, new_parent, new_name, target.ino)
+            return
+        if target is not None:
+            if flags & RENAME_NOREPLACE:
+                raise failure(errno.EEXIST)
+            if target.ino == node.ino:  # two names of one file: POSIX wants nothing done
+                return
+            self._check_replaceable(node, target)
+            self._remove(new_parent, new_name, target.ino)
+        self._move(parent, name, node.ino, new_parent, new_name)
+
+    def _check_replaceable(self, node: Node, target: Node) -> None:
+        is_directory = node.kind == EntryKind.DIRECTORY
+        if target.kind == EntryKind.DIRECTORY:
+            if not is_directory:
+                raise failure(errno.EISDIR)
+            if not self.table.is_empty(target):
+                raise failure(errno.ENOTEMPTY)
+        elif is_directory:
+            raise failure(errno.ENOTDIR)
+
+    def _move(self, parent: Inode, name: bytes, ino: Inode, new_parent: Inode, new_name: bytes) -> None:
+        now = now_ns()
+        node = self.table.own(ino)
+        subdirectory = 1 if node.kind == EntryKind.DIRECTORY else 0
+        self.table.own(parent)
+        self.table.own(new_parent)
+        self.table.detach(parent, name)
+        self.table.attach(new_parent, new_name, ino)
+        self._stamp(self.table.own(parent), now, -subdirectory)
+        self._stamp(self.table.own(new_parent), now, subdirectory)
+        node.ctime_ns = now
+
+    def _exchange(self, parent: Inode, name: bytes, ino: Inode, other: Inode, other_name: bytes, theirs: Inode) -> None:
+        if ino == theirs:
+            return
+        now = now_ns()
+        mine, target = self.table.own(ino), self.table.own(theirs)
+        moved = (mine.kind == EntryKind.DIRECTORY) - (target.kind == EntryKind.DIRECTORY)
+        self.table.own(parent)
+        self.table.own(other)
+        self.table.attach(other, other_name, ino)
+        self.table.attach(parent, name, theirs)
+        self._stamp(self.table.own(parent), now, -moved)
+        self._stamp(self.table.own(other), now, moved)
+        mine.ctime_ns = target.ctime_ns = now
+
+    def _remove(self, parent: Inode, name: bytes, ino: Inode) -> None:
+        now = now_ns()
+        node = self.table.own(ino)
+        directory = self.table.own(parent)
+        self.table.detach(parent, name)
+        self._stamp(directory, now, -1 if node.kind == EntryKind.DIRECTORY else 0)
+        node.ctime_ns = now
+        if node.kind == EntryKind.DIRECTORY or node.links == 1:
+            self.table.orphan(ino)
+        else:
+            node.links -= 1
+
+    # --- attributes and content ---
+
+    def setattr(self, ino: Inode, changes: Changes) -> Attributes:
+        """Change attributes and size. Raises NotLoaded before any effect."""
+        if changes.size is not None:
+            self._truncate(ino, changes.size)
+        node = self.table.own(ino)
+        now = now_ns()
+        if changes.mode is not None:
+            node.mode = changes.mode & 0o7777
+        if changes.uid is not None or changes.gid is not None:
+            node.uid = node.uid if changes.uid is None else changes.uid
+            node.gid = node.gid if changes.gid is None else changes.gid
+            if changes.mode is None:
+                self._drop_privileges(node)
+        if changes.mtime_ns is not None:
+            node.mtime_ns = changes.mtime_ns
+        elif changes.size is not None:
+            node.mtime_ns = now
+        node.ctime_ns = changes.ctime_ns if changes.ctime_ns is not None else now
+        return node
+
+    def write(self, ino: Inode, offset: int, data: bytes) -> int:
+        """Write at an offset; returns how much, which is all. Raises NotLoaded before any effect."""
+        content = self._writable(ino, offset + len(data))
+        node = self.table.own(ino)
+        if isinstance(content, OverlayContent):
+            content.write(self.sources.overlays, offset, data)
+        else:
+            content.write(offset, data)
+        node.size = content.size
+        node.mtime_ns = node.ctime_ns = now_ns()
+        self._drop_privileges(node)
+        return len(data)
+
+    def _truncate(self, ino: Inode, size: int) -> None:
+        node = self.table.get(ino)
+        if node.kind == EntryKind.DIRECTORY:
+            raise failure(errno.EISDIR)
+        if node.kind != EntryKind.FILE:
+            raise failure(errno.EINVAL)
+        if size == 0:  # a fresh content: the old bytes must outlive a crash before the row is written
+            node = self.table.own(ino)
+            self.table.doom(node.content)
+            node.content = MemoryContent(b"", self.table.generation)
+        else:
+            self._writable(ino, size).truncate(size)
+            node = self.table.own(ino)
+        node.size = size
+        self._drop_privileges(node)
+
+    def _writable(self, ino: Inode, end: int) -> MemoryContent | OverlayContent:
+        """The content of a file, made fit to be written up to `end`: in the live generation, in memory if small."""
+        node = self.table.get(ino)
+        if node.kind != EntryKind.FILE:
+            raise failure(errno.EISDIR if node.kind == EntryKind.DIRECTORY else errno.EINVAL)
+        old = node.content
+        small = max(end, old.size) <= MEMORY_MAX
+        if not isinstance(old, StoredContent) and old.generation == self.table.generation:
+            if small or isinstance(old, OverlayContent):
+                return old
+            fresh: Content = self._overlay(old)
+        elif small:
+            fresh = MemoryContent(old.read(self.sources, 0, old.size), self.table.generation)
+        elif isinstance(old, MemoryContent):
+            fresh = self._overlay(old)
+        else:
+            number = self.sources.overlays.create()
+            fresh = OverlayContent(number, self.table.generation, size=old.size, below=old, below_size=old.size)
+        self.table.own(ino).content = fresh
+        assert not isinstance(fresh, StoredContent)
+        return fresh
+
+    def _overlay(self, old: MemoryContent) -> OverlayContent:
+        """Move content that grows too large for memory into an overlay file."""
+        content = OverlayContent(self.sources.overlays.create(), self.table.generation, size=0)
+        if old.size:
+            content.write(self.sources.overlays, 0, bytes(old.data))
+        return content
+
+    @staticmethod
+    def _drop_privileges(node: Node) -> None:
+        """Writing, truncating and changing owner clear set-uid, and set-gid of what the group may execute."""
+        if node.kind != EntryKind.DIRECTORY and node.mode & (stat.S_ISUID | stat.S_ISGID):
+            node.mode &= ~stat.S_ISUID
+            if node.mode & stat.S_IXGRP:
+                node.mode &= ~stat.S_ISGID
+
+    # --- helpers ---
+
+    def _directory(self, ino: Inode) -> Node:
+        node = self.table.get(ino)
+        if node.kind != EntryKind.DIRECTORY:
+            raise failure(errno.ENOTDIR)
+        return node
+
+    def _find(self, directory: Node, name: bytes) -> Node | None:
+        if len(name) > NAME_MAX:
+            raise failure(errno.ENAMETOOLONG)
+        return self.table.child(directory, name)
+
+    def _child(self, directory: Node, name: bytes) -> Node:
+        node = self._find(directory, name)
+        if node is None:
+            raise failure(errno.ENOENT)
+        return node
+
+    def _check_free(self, directory: Node, name: bytes) -> None:
+        if directory.orphan:
+            raise failure(errno.ENOENT)
+        if self._find(directory, name) is not None:
+            raise failure(errno.EEXIST)
+
+    @staticmethod
+    def _stamp(directory: Node, now: int, subdirectories: int) -> None:
+        directory.mtime_ns = directory.ctime_ns = now
+        directory.links += subdirectories

@@ -19,8 +19,8 @@ from anabranch.versions.manifests import Stored
 from anabranch.versions.objects import Commit, Entry, EntryKind, LinkRow, Tag, get_commit, put_commit
 from anabranch.versions.trees import EMPTY_TREE, Trees, Version
 from anabranch.worktree.content import Overlays, Sources, StoredContent
-from anabranch.worktree.inodes import WHITEOUT, Inode, Node, entry_of
 from anabranch.worktree.ingest import Ingest
+from anabranch.worktree.inodes import WHITEOUT, Inode, Node, entry_of
 from anabranch.worktree.numbers import drop_number, link_name, put_number
 from anabranch.worktree.table import Built, Frozen
 

@@ -100,7 +100,9 @@ def parse_revision(text: str) -> Revision:
 def _prefix(text: str, digits: str) -> Prefix:
     lowered = digits.lower()
     if not re.fullmatch(r"[0-9a-f]{1,64}", lowered) or len(lowered) < MIN_PREFIX:
-        raise UsageError(f"bad revision {text!r}", hint=f"'@' and at least {MIN_PREFIX} hexadecimal digits of a commit's id")
+        raise UsageError(
+            f"bad revision {text!r}", hint=f"'@' and at least {MIN_PREFIX} hexadecimal digits of a commit's id"
+        )
     return Prefix(lowered)
 
 

@@ -417,4 +417,3 @@ def check_message(message: str) -> str:
     if not stripped:
         raise UsageError("the message is empty", hint="say what changed")
     return stripped
-

@@ -129,7 +129,12 @@ def status_text(base: VersionName, changes: list[Change]) -> str:
 
 def status_json(base: VersionName, changes: list[Change]) -> Json:
     """A status for scripts."""
-    return {"branch": base.name, "base": version_json(base), "clean": not changes, "changes": [*map(change_json, changes)]}
+    return {
+        "branch": base.name,
+        "base": version_json(base),
+        "clean": not changes,
+        "changes": [*map(change_json, changes)],
+    }
 
 
 # --- versions ---
@@ -171,7 +176,9 @@ def log_json(versions: Iterable[VersionName]) -> list[Json]:
 
 def committed_text(done: Committed) -> str:
     """`main@12 3f9ac2e1  3 files changed, 1.2 MB new`."""
-    return f"{done.branch}@{done.number} {short(done.id)}  {plural(done.files, 'file')} changed, {size(done.added)} new\n"
+    return (
+        f"{done.branch}@{done.number} {short(done.id)}  {plural(done.files, 'file')} changed, {size(done.added)} new\n"
+    )
 
 
 def committed_json(done: Committed) -> Json:

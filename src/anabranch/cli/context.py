@@ -82,7 +82,11 @@ def actor() -> str:
 def repository_option(command: F) -> F:
     """-R, which every command has."""
     return click.option(
-        "-R", "--repository", type=click.Path(path_type=Path), metavar="REPO", help="The repository; default: where you are."
+        "-R",
+        "--repository",
+        type=click.Path(path_type=Path),
+        metavar="REPO",
+        help="The repository; default: where you are.",
     )(command)
 
 

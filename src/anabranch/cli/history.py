@@ -17,7 +17,7 @@ from anabranch.versions.objects import EntryKind
 @repository_option
 @branch_option
 @json_option
-def log(count: int | None, repository: Path | None, branch: str | None, as_json: bool) -> None:  # noqa: FBT001
+def log(count: int | None, repository: Path | None, branch: str | None, as_json: bool) -> None:
     """List the versions of a branch, newest first.
 
     \b
@@ -37,7 +37,7 @@ def log(count: int | None, repository: Path | None, branch: str | None, as_json:
 @click.argument("target", metavar="REV[:PATH]")
 @repository_option
 @json_option
-def ls(target: str, repository: Path | None, as_json: bool) -> None:  # noqa: FBT001
+def ls(target: str, repository: Path | None, as_json: bool) -> None:
     """List a directory, or a file, of a version.
 
     \b

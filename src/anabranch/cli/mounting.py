@@ -49,7 +49,7 @@ def init(repository: Path, branch: str) -> None:
 @click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
 @click.option("--foreground", is_flag=True, help="Stay in the foreground, and log to the terminal too.")
 @click.option("--ready-fd", type=int, hidden=True)
-def mount(repository: Path, directory: Path, foreground: bool, ready_fd: int | None) -> None:  # noqa: FBT001
+def mount(repository: Path, directory: Path, foreground: bool, ready_fd: int | None) -> None:
     """Mount the repository REPO at the empty directory DIR.
 
     Returns when the mount can be used; a daemon serves it until 'ana umount DIR'. Its log is REPO/daemon.log.
@@ -87,7 +87,8 @@ def _check_mount_point(point: Path) -> None:
     known = mounts.at(point)
     if known is not None and known.is_dead():
         raise RefusedError(
-            f"{point} is a dead mount of {known.repository}: its daemon has ended", hint=f"ana umount {point}, then again"
+            f"{point} is a dead mount of {known.repository}: its daemon has ended",
+            hint=f"ana umount {point}, then again",
         )
     if known is not None:
         raise RefusedError(f"{known.repository} is already mounted at {point}", hint=f"ana umount {point}")
@@ -109,7 +110,13 @@ def _start_daemon(layout: Layout, point: Path) -> None:
     command = [sys.executable, "-m", "anabranch", "mount", "--ready-fd", str(writer), str(layout.path), str(point)]
     with layout.log.open("ab") as log:
         subprocess.Popen(
-            command, pass_fds=[writer], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
+            command,
+            pass_fds=[writer],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
         )
     os.close(writer)
     with os.fdopen(reader, "rb") as answers:

@@ -14,7 +14,7 @@ from anabranch.cli.context import actor, branch_option, find, json_option, repos
 @repository_option
 @branch_option
 @json_option
-def branch(name: str | None, start: str | None, repository: Path | None, branch: str | None, as_json: bool) -> None:  # noqa: FBT001
+def branch(name: str | None, start: str | None, repository: Path | None, branch: str | None, as_json: bool) -> None:
     """List the branches, or make the branch NAME at the version FROM.
 
     FROM is any revision; default: the last commit of the branch you are on. Nothing is copied.
@@ -44,7 +44,7 @@ def branch(name: str | None, start: str | None, repository: Path | None, branch:
 @repository_option
 @branch_option
 @json_option
-def tag(name: str | None, revision: str | None, repository: Path | None, branch: str | None, as_json: bool) -> None:  # noqa: FBT001
+def tag(name: str | None, revision: str | None, repository: Path | None, branch: str | None, as_json: bool) -> None:
     """List the tags, or name the version REV for good.
 
     \b

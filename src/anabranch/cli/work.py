@@ -15,7 +15,7 @@ from anabranch.versions.diff import Change
 @repository_option
 @branch_option
 @json_option
-def status(repository: Path | None, branch: str | None, as_json: bool) -> None:  # noqa: FBT001
+def status(repository: Path | None, branch: str | None, as_json: bool) -> None:
     """Show what is not committed on a branch.
 
     \b
@@ -39,7 +39,7 @@ def status(repository: Path | None, branch: str | None, as_json: bool) -> None: 
 @repository_option
 @branch_option
 @json_option
-def commit(message: str, repository: Path | None, branch: str | None, as_json: bool) -> None:  # noqa: FBT001
+def commit(message: str, repository: Path | None, branch: str | None, as_json: bool) -> None:
     """Make a version of everything on a branch, as it is at this instant.
 
     \b
@@ -64,7 +64,7 @@ def commit(message: str, repository: Path | None, branch: str | None, as_json: b
 @repository_option
 @branch_option
 @json_option
-def diff(old: str | None, new: str | None, repository: Path | None, branch: str | None, as_json: bool) -> None:  # noqa: FBT001
+def diff(old: str | None, new: str | None, repository: Path | None, branch: str | None, as_json: bool) -> None:
     """Show the paths that differ, with their sizes.
 
     Without A: uncommitted changes. With A: from A to the working tree. With A and B: from A to B.

@@ -76,7 +76,7 @@ class Reply(msgspec.Struct, frozen=True):
     hint: str | None = None
 
 
-_request = msgspec.msgpack.Decoder(Request)
+_request: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
 _envelope = msgspec.msgpack.Decoder(Envelope)
 _reply = msgspec.msgpack.Decoder(Reply)
 

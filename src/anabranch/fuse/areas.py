@@ -93,9 +93,7 @@ class Area:
         """Remove an empty directory."""
         raise failure(errno.EROFS)
 
-    def rename(
-        self, parent: Inode, name: bytes, new_parent: Inode, new_name: bytes, flags: int, uid: int
-    ) -> None:
+    def rename(self, parent: Inode, name: bytes, new_parent: Inode, new_name: bytes, flags: int, uid: int) -> None:
         """Move a name inside the area."""
         raise failure(errno.EROFS)
 

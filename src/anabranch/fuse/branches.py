@@ -71,7 +71,7 @@ class BranchArea(Area):
     def read(self, ino: Inode, offset: int, length: int) -> bytes:
         return self.tree.read(ino, offset, length)
 
-    def open(self, ino: Inode, *, writing: bool, truncate: bool) -> None:  # noqa: ARG002  (the kernel checked)
+    def open(self, ino: Inode, *, writing: bool, truncate: bool) -> None:
         if truncate:
             self.tree.setattr(ino, Changes(size=0))
 
@@ -90,12 +90,18 @@ class BranchArea(Area):
         self._check(parent, name)
         self.tree.unlink(parent, name)
 
-    def rmdir(self, parent: Inode, name: bytes, uid: int) -> None:  # noqa: ARG002
+    def rmdir(self, parent: Inode, name: bytes, uid: int) -> None:
         self._check(parent, name)
         self.tree.rmdir(parent, name)
 
     def rename(
-        self, parent: Inode, name: bytes, new_parent: Inode, new_name: bytes, flags: int, uid: int  # noqa: ARG002
+        self,
+        parent: Inode,
+        name: bytes,
+        new_parent: Inode,
+        new_name: bytes,
+        flags: int,
+        uid: int,
     ) -> None:
         self._check(parent, name)
         self._check(new_parent, new_name)

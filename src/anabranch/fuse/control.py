@@ -97,7 +97,10 @@ class ControlArea(Area):
     def _found(self, ino: Inode, kind: EntryKind, mode: int) -> Found:
         size, links = (DIRECTORY_SIZE, 2) if kind == EntryKind.DIRECTORY else (0, 1)
         return Found(
-            self, Attributes(ino, kind, mode, os.getuid(), os.getgid(), size, self._born, self._born, links), NEVER, NEVER
+            self,
+            Attributes(ino, kind, mode, os.getuid(), os.getgid(), size, self._born, self._born, links),
+            NEVER,
+            NEVER,
         )
 
 

@@ -55,7 +55,9 @@ async def _main(repository: Repository, mount_point: Path, ready: Callable[[], N
         try:
             pyfuse.mount(operations, str(mount_point), str(repository.layout.path))
         except RuntimeError as error:
-            raise DeniedError(f"the kernel refused the mount at {mount_point}", hint="the daemon's log says what fusermount3 answered") from error
+            raise DeniedError(
+                f"the kernel refused the mount at {mount_point}", hint="the daemon's log says what fusermount3 answered"
+            ) from error
         try:
             server = Server(repository.layout.socket, _handler(operations, trio.lowlevel.current_trio_token()))
             try:

@@ -20,8 +20,8 @@ from anabranch.fuse.handles import Caller, Handle, Handles
 from anabranch.fuse.roots import RootArea
 from anabranch.fuse.saver import Saver
 from anabranch.ids import ObjectId
-from anabranch.report import committed_text
 from anabranch.repo import Repository, check_message, user_name
+from anabranch.report import committed_text
 from anabranch.versions.contents import NotLoaded
 from anabranch.versions.objects import EntryKind
 from anabranch.versions.refs import Who

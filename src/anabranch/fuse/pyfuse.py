@@ -117,7 +117,7 @@ class Transport(pyfuse3.Operations):
         self._operations = operations
 
     @_answer
-    async def lookup(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> EntryAttributes:  # noqa: ARG002
+    async def lookup(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> EntryAttributes:
         try:
             return _encode(await self._operations.lookup(Inode(parent_inode), name))
         except OSError as error:
@@ -136,13 +136,13 @@ class Transport(pyfuse3.Operations):
                 log.exception("BUG: forget(%d, %d)", ino, times)
 
     @_answer
-    async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:  # noqa: ARG002
+    async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
         return _encode(await self._operations.getattr(Inode(inode)))
 
     @_answer
     async def setattr(
-        self, inode: InodeT, attr: EntryAttributes, fields: SetattrFields, fh: FileHandleT | None,  # noqa: ARG002
-        ctx: RequestContext,  # noqa: ARG002
+        self, inode: InodeT, attr: EntryAttributes, fields: SetattrFields, fh: FileHandleT | None,
+        ctx: RequestContext,
     ) -> EntryAttributes:  # fmt: skip
         changes = Changes(
             mode=attr.st_mode & 0o7777 if fields.update_mode else None,
@@ -157,7 +157,7 @@ class Transport(pyfuse3.Operations):
         return _encode(await self._operations.setattr(Inode(inode), changes))
 
     @_answer
-    async def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:  # noqa: ARG002
+    async def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
         return FileNameT(await self._operations.readlink(Inode(inode)))
 
     @_answer
@@ -167,9 +167,7 @@ class Transport(pyfuse3.Operations):
         return _encode(await self._operations.mknod(Inode(parent_inode), name, mode, rdev, _caller(ctx)))
 
     @_answer
-    async def mkdir(
-        self, parent_inode: InodeT, name: FileNameT, mode: ModeT, ctx: RequestContext
-    ) -> EntryAttributes:
+    async def mkdir(self, parent_inode: InodeT, name: FileNameT, mode: ModeT, ctx: RequestContext) -> EntryAttributes:
         return _encode(
             await self._operations.create(Inode(parent_inode), name, EntryKind.DIRECTORY, mode, _caller(ctx))
         )
@@ -184,7 +182,7 @@ class Transport(pyfuse3.Operations):
         return _encode(found)
 
     @_answer
-    async def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:  # noqa: ARG002
+    async def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
         await self._operations.unlink(Inode(parent_inode), name)
 
     @_answer
@@ -202,7 +200,11 @@ class Transport(pyfuse3.Operations):
 
     @_answer
     async def link(
-        self, inode: InodeT, new_parent_inode: InodeT, new_name: FileNameT, ctx: RequestContext  # noqa: ARG002
+        self,
+        inode: InodeT,
+        new_parent_inode: InodeT,
+        new_name: FileNameT,
+        ctx: RequestContext,
     ) -> EntryAttributes:
         return _encode(await self._operations.link(Inode(inode), Inode(new_parent_inode), new_name))
 
@@ -213,7 +215,12 @@ class Transport(pyfuse3.Operations):
 
     @_answer
     async def create(
-        self, parent_inode: InodeT, name: FileNameT, mode: ModeT, flags: FlagT, ctx: RequestContext  # noqa: ARG002
+        self,
+        parent_inode: InodeT,
+        name: FileNameT,
+        mode: ModeT,
+        flags: FlagT,
+        ctx: RequestContext,
     ) -> tuple[FileInfo, EntryAttributes]:
         number, found = await self._operations.create_file(Inode(parent_inode), name, mode, _caller(ctx))
         return FileInfo(fh=FileHandleT(number), keep_cache=True), _encode(found)
@@ -235,15 +242,15 @@ class Transport(pyfuse3.Operations):
         await self._operations.release(fh)
 
     @_answer
-    async def fsync(self, fh: FileHandleT, datasync: bool) -> None:  # noqa: ARG002, FBT001  (pyfuse3's signature)
+    async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
         await self._operations.fsync()
 
     @_answer
-    async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:  # noqa: ARG002, FBT001
+    async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
         await self._operations.fsync()
 
     @_answer
-    async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:  # noqa: ARG002
+    async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
         return FileHandleT(self._operations.opendir(Inode(inode)))
 
     @_answer
@@ -261,7 +268,7 @@ class Transport(pyfuse3.Operations):
         self._operations.closedir(fh)
 
     @_answer
-    async def statfs(self, ctx: RequestContext) -> StatvfsData:  # noqa: ARG002
+    async def statfs(self, ctx: RequestContext) -> StatvfsData:
         disk = os.statvfs(self._operations.repository.layout.path)
         data = StatvfsData()
         data.f_bsize = data.f_frsize = _BLOCK

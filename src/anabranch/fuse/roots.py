@@ -152,8 +152,8 @@ class RootArea(Area):
     # --- branches as directories ---
 
     def create(
-        self, parent: Inode, name: bytes, kind: EntryKind, mode: int, uid: int, gid: int, *,  # noqa: ARG002
-        device: int = 0, target: bytes = b"",  # noqa: ARG002
+        self, parent: Inode, name: bytes, kind: EntryKind, mode: int, uid: int, gid: int, *,
+        device: int = 0, target: bytes = b"",
     ) -> Found:  # fmt: skip
         """`mkdir` makes a branch from the default branch's last commit; nothing else can be made here."""
         if kind != EntryKind.DIRECTORY:
@@ -165,7 +165,7 @@ class RootArea(Area):
         self._touch()
         return self.branch(checked).root()
 
-    def rmdir(self, parent: Inode, name: bytes, uid: int) -> None:  # noqa: ARG002
+    def rmdir(self, parent: Inode, name: bytes, uid: int) -> None:
         """Delete a branch that is clean and not in use."""
         with _Said(self._outcome):
             checked = self._existing(name)
@@ -178,7 +178,13 @@ class RootArea(Area):
         self._touch()
 
     def rename(
-        self, parent: Inode, name: bytes, new_parent: Inode, new_name: bytes, flags: int, uid: int  # noqa: ARG002
+        self,
+        parent: Inode,
+        name: bytes,
+        new_parent: Inode,
+        new_name: bytes,
+        flags: int,
+        uid: int,
     ) -> None:
         """Give a branch another name; never over another branch."""
         with _Said(self._outcome):
@@ -199,7 +205,7 @@ class RootArea(Area):
     def link(self, ino: Inode, parent: Inode, name: bytes) -> Found:
         raise failure(errno.EPERM)
 
-    def setattr(self, ino: Inode, changes: object) -> Found:  # noqa: ARG002
+    def setattr(self, ino: Inode, changes: object) -> Found:
         raise failure(errno.EPERM)
 
     def _existing(self, name: bytes) -> RefName:

@@ -30,8 +30,8 @@ class Batch:
 
     def get(self, table: str, key: bytes) -> bytes | None:
         """The value of a key, as this transaction sees it."""
-        found: bytes | None = self._transaction.get(key, db=self._tables[table])
-        return found
+        found = self._transaction.get(key, db=self._tables[table])
+        return None if found is None else bytes(found)
 
     def put(self, table: str, key: bytes, value: bytes) -> None:
         """Set a key's value."""
@@ -51,7 +51,7 @@ class Batch:
         removed = 0
         with self._transaction.cursor(db=self._tables[table]) as cursor:
             found = cursor.set_range(prefix)
-            while found and removed < limit and cursor.key().startswith(prefix):
+            while found and removed < limit and bytes(cursor.key()).startswith(prefix):
                 cursor.delete()
                 removed += 1
                 found = bool(cursor.key())
@@ -81,7 +81,7 @@ class Environment:
     def get(self, table: str, key: bytes) -> bytes | None:
         """The value of one key, in a read transaction of its own."""
         with self.reading() as transaction:
-            found: bytes | None = transaction.get(key, db=self.tables[table])
+            found = transaction.get(key, db=self.tables[table])
             return None if found is None else bytes(found)
 
     @contextmanager
@@ -129,7 +129,9 @@ class Environment:
 
 def translate(error: lmdb.Error, path: Path) -> Exception:
     """What an LMDB error means to the caller: no space, damage, or an I/O error."""
-    if isinstance(error, (lmdb.DiskError, lmdb.MapFullError)) and ("space" in str(error).lower() or "FULL" in str(error)):
+    if isinstance(error, (lmdb.DiskError, lmdb.MapFullError)) and (
+        "space" in str(error).lower() or "FULL" in str(error)
+    ):
         return OSError(errno.ENOSPC, f"no space left for {path.name}")
     if isinstance(error, _DAMAGE):
         return DamagedError(f"{path} is damaged: {error}")

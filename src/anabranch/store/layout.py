@@ -124,7 +124,8 @@ def check(path: Path, *, writable: bool) -> Layout:
         version = loose["format"]
         if version != FORMAT:
             raise FormatError(
-                f"{path} has format {version}; this version knows format {FORMAT}", hint="use a newer version of Anabranch"
+                f"{path} has format {version}; this version knows format {FORMAT}",
+                hint="use a newer version of Anabranch",
             )
         record = msgspec.convert(loose, RepositoryRecord)
     except (msgspec.DecodeError, msgspec.ValidationError, KeyError, TypeError) as error:

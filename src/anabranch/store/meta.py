@@ -91,7 +91,7 @@ class ObjectStore:
             if len(matches) > 1:
                 raise AmbiguousError(
                     f"'@{digits}' is ambiguous: several {kind.name.lower()}s start so",
-                    hint=f"give more digits, such as @{matches[0].hex()[:len(digits) + 8]}",
+                    hint=f"give more digits, such as @{matches[0].hex()[: len(digits) + 8]}",
                 )
         if not matches:
             raise NotFoundError(f"no {kind.name.lower()} has an id that starts with {digits}")

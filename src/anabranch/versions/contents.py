@@ -12,7 +12,8 @@ from anabranch.errors import DamagedError
 from anabranch.ids import ObjectId
 from anabranch.store.chunks import ChunkStore
 from anabranch.store.meta import ObjectStore
-from anabranch.versions.manifests import ZERO, Extents, Form, Manifests, Part, Piece, Stored
+from anabranch.versions.manifests import ZERO, Extents, Manifests, Part, Piece, Stored
+from anabranch.versions.objects import Form
 
 AHEAD = 1024 * 1024
 """Who reads this many bytes' eighth at once gets as many loaded ahead: a hop to a worker costs 150 us."""

@@ -94,13 +94,13 @@ def _pairs(
     """
     old_tree = left.tree if left is not None and _is_directory(left) else EMPTY_TREE
     new_tree = right.tree if right is not None and _is_directory(right) else EMPTY_TREE
-    for name, before, after in _with_links(new, old_tree, new_tree) if every_link else new.trees.diff(old_tree, new_tree):
+    for name, before, after in (
+        _with_links(new, old_tree, new_tree) if every_link else new.trees.diff(old_tree, new_tree)
+    ):
         yield path + name, before and old.resolve(before)[0], after and new.resolve(after)[0]
 
 
-def _with_links(
-    version: Version, old: ObjectId, new: ObjectId
-) -> Iterator[tuple[bytes, Entry | None, Entry | None]]:
+def _with_links(version: Version, old: ObjectId, new: ObjectId) -> Iterator[tuple[bytes, Entry | None, Entry | None]]:
     before, after = dict(version.trees.entries(old)), dict(version.trees.entries(new))
     for name in sorted(before.keys() | after.keys()):
         left, right = before.get(name), after.get(name)

@@ -58,10 +58,10 @@ class _ManifestShape:
     def size(self, root: prolly.Node) -> int:
         raise NotImplementedError("BUG: manifests are built whole, never edited as maps")
 
-    def cuts(self, level: int, key: bytes, size: int) -> bool:  # noqa: ARG002  (the shape of trees weighs bytes)
+    def cuts(self, level: int, key: bytes, size: int) -> bool:
         return hash_name(key, level) < (1 << 64) // _MEAN_ROWS
 
-    def full(self, rows: int, size: int) -> bool:  # noqa: ARG002
+    def full(self, rows: int, size: int) -> bool:
         return rows >= _MAX_ROWS
 
     def above(self, level: int, rows: Sequence[prolly.Row], child: ObjectId) -> prolly.Row:

@@ -53,7 +53,7 @@ class _MapShape:
     def cuts(self, level: int, key: bytes, size: int) -> bool:
         return hash_name(key, level) < (size << 64) // NODE_SIZE
 
-    def full(self, rows: int, size: int) -> bool:  # noqa: ARG002  (the shape of manifests counts rows)
+    def full(self, rows: int, size: int) -> bool:
         return size >= MAX_NODE
 
     def size(self, root: prolly.Node) -> int:
@@ -146,12 +146,12 @@ class Trees:
     def diff(self, old: ObjectId, new: ObjectId) -> Iterator[tuple[bytes, Entry | None, Entry | None]]:
         """The names on which two trees differ, in order."""
         for name, left, right in prolly.diff(self._nodes, old, new):
-            yield name, left and decode_entry(left), right and decode_entry(right)
+            yield name, decode_entry(left) if left else None, decode_entry(right) if right else None
 
     def diff_links(self, old: ObjectId, new: ObjectId) -> Iterator[tuple[bytes, LinkRow | None, LinkRow | None]]:
         """The link ids on which two link trees differ."""
         for link_id, left, right in prolly.diff(self._nodes, old, new):
-            yield link_id, left and decode_link_row(left), right and decode_link_row(right)
+            yield link_id, decode_link_row(left) if left else None, decode_link_row(right) if right else None
 
 
 class Version:

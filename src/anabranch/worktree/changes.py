@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from anabranch.versions import manifests
 from anabranch.versions.diff import Change, compare
-from anabranch.versions.manifests import Form, Stored
-from anabranch.versions.objects import INLINE_MAX, Entry, EntryKind
+from anabranch.versions.manifests import Stored
+from anabranch.versions.objects import INLINE_MAX, Entry, EntryKind, Form
 from anabranch.versions.trees import EMPTY_TREE, Version
 from anabranch.worktree.content import Content, MemoryContent, StoredContent
 from anabranch.worktree.inodes import WHITEOUT, Node, entry_of

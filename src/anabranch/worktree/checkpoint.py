@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 import msgspec
 
 from anabranch.errors import DamagedError
-from anabranch.ids import ObjectId
 from anabranch.store.env import Batch, Environment
 from anabranch.store.meta import NAMES, NODES, WORKTREES
 from anabranch.store.records import seal, unseal
@@ -74,7 +73,9 @@ def cut_table(cut: Cut, branch: str, number: int, table: Table) -> None:
     for ino in table.touched:
         node = table.nodes.get(ino)
         kept = node is not None and ino in table.dirty and not node.orphan
-        cut.rows.append((NODES, _PLACE.pack(number, table.generation, ino), encode_node(node) if kept and node else None))
+        cut.rows.append(
+            (NODES, _PLACE.pack(number, table.generation, ino), encode_node(node) if kept and node else None)
+        )
     for parent, name in table.touched_names:
         child = _child(table, parent, name)
         value = None if child is None else _CHILD.pack(child)
@@ -101,9 +102,7 @@ def rebased_rows(number: int, directories: Iterable[Node]) -> list[tuple[str, by
     return [(NODES, _PLACE.pack(number, node.generation, node.ino), encode_node(node)) for node in directories]
 
 
-def write(
-    meta: Environment, overlays: Overlays, cut: Cut, also: Callable[[Batch], None] | None = None
-) -> None:
+def write(meta: Environment, overlays: Overlays, cut: Cut, also: Callable[[Batch], None] | None = None) -> None:
     """Make a cut durable, in one transaction with what `also` writes. Any thread may call this."""
     for number in sorted(cut.sync):
         overlays.sync(number)

@@ -173,7 +173,7 @@ class MemoryContent:
         """Length in bytes."""
         return len(self.data)
 
-    def read(self, sources: Sources, offset: int, length: int) -> bytes:  # noqa: ARG002  (as the others)
+    def read(self, sources: Sources, offset: int, length: int) -> bytes:
         """A range, cut off at the end."""
         return bytes(self.data[offset : offset + length])
 

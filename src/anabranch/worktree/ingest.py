@@ -9,8 +9,8 @@ from anabranch.store.chunks import ChunkStore
 from anabranch.store.meta import ObjectStore
 from anabranch.versions import manifests
 from anabranch.versions.contents import NotLoaded
-from anabranch.versions.manifests import ZERO, Extents, Form, Piece, Stored
-from anabranch.versions.objects import INLINE_MAX
+from anabranch.versions.manifests import ZERO, Extents, Piece, Stored
+from anabranch.versions.objects import INLINE_MAX, Form
 from anabranch.worktree.content import Content, MemoryContent, OverlayContent, Sources, StoredContent
 
 WINDOW = 4 * 1024 * 1024

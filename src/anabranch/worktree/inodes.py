@@ -16,8 +16,8 @@ from anabranch.errors import DamagedError
 from anabranch.ids import ObjectId
 from anabranch.store.records import hash_name, seal, unseal
 from anabranch.versions import manifests
-from anabranch.versions.manifests import Form, Stored
-from anabranch.versions.objects import KIND_OF_TYPE, MODE_TYPE, Entry, EntryKind, LinkRow, Tag
+from anabranch.versions.manifests import Stored
+from anabranch.versions.objects import KIND_OF_TYPE, MODE_TYPE, Entry, EntryKind, Form, LinkRow, Tag
 from anabranch.versions.trees import EMPTY_TREE
 from anabranch.worktree.content import Content, MemoryContent, OverlayContent, Ranges, StoredContent
 

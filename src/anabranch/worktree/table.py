@@ -261,7 +261,9 @@ class Table:
         named = {child for ino in self.dirty for child in self.nodes[ino].changes.values() if child != WHITEOUT}
         missing = named - self.nodes.keys()
         if missing:
-            raise DamagedError(f"the working tree names {len(missing)} inodes that it does not hold: {min(missing)}, ...")
+            raise DamagedError(
+                f"the working tree names {len(missing)} inodes that it does not hold: {min(missing)}, ..."
+            )
         for ino in self.dirty - named - {self.root} - {ino for ino in self.dirty if self.nodes[ino].link_id}:
             del self.nodes[ino]
             self.dirty.discard(ino)

@@ -88,8 +88,8 @@ class DaemonError(AnabranchError):
 BY_NAME: dict[str, type[AnabranchError]] = {
     cls.__name__: cls
     for cls in (
-        AnabranchError, NotFoundError, NothingToCommitError, UsageError, RefusedError, AmbiguousError, ExistsError, ConflictError,
-        DeniedError, DamagedError, FormatError, DaemonError,
+        AnabranchError, NotFoundError, NothingToCommitError, UsageError, RefusedError, AmbiguousError, ExistsError,
+        ConflictError, DeniedError, DamagedError, FormatError, DaemonError,
     )
 }  # fmt: skip
 """How an error crosses the daemon's socket: by the name of its class."""

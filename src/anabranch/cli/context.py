@@ -52,7 +52,7 @@ class Where:
 
 def find(repository: Path | None, branch: str | None) -> Where:
     """Where a command works. Raises UsageError outside of any repository without -R."""
-    current = Path(os.getcwd())
+    current = Path.cwd()
     mount = mounts.around(current)
     if repository is not None:
         path = Path(os.path.abspath(repository))

@@ -75,7 +75,7 @@ def mount(repository: Path, directory: Path, foreground: bool, ready_fd: int | N
 def _check_machine() -> None:
     if shutil.which("fusermount3") is None:
         raise DeniedError("fusermount3 is missing", hint="install the package fuse3")
-    if not os.path.exists("/dev/fuse"):
+    if not Path("/dev/fuse").exists():
         raise DeniedError("/dev/fuse is missing", hint="load the kernel's module: modprobe fuse")
     try:
         os.close(os.open("/dev/fuse", os.O_RDWR))
@@ -93,7 +93,7 @@ def _check_mount_point(point: Path) -> None:
     if known is not None:
         raise RefusedError(f"{known.repository} is already mounted at {point}", hint=f"ana umount {point}")
     try:
-        entries = os.listdir(point)
+        entries = any(point.iterdir())
     except FileNotFoundError:
         raise NotFoundError(f"the mount point {point} does not exist", hint=f"mkdir {point}") from None
     except NotADirectoryError:

@@ -80,7 +80,7 @@ def create(path: Path) -> Layout:
             raise UsageError(f"{path} is not empty", hint="a repository wants a folder of its own")
         layout.overlays.mkdir(mode=0o700)
         (path / "volumes").mkdir(mode=0o700)
-        os.chmod(path, 0o700)
+        path.chmod(0o700)
     except (FileExistsError, NotADirectoryError):
         raise UsageError(f"{path} is not a folder") from None
     except PermissionError as error:

@@ -1,13 +1,15 @@
 """Control files: `.ana/` at the root of each branch and of the mount.
 
-A table from name to what is read; what is written goes to whoever the mount appoints (operations.py, for `commit`).
-Reading uses direct I/O and gives the text of the moment of open(2).
+A table from name to what is read; what is written to `commit` goes to messages.py. A file that is only read is made
+anew at each lookup, under an inode number of its own text: with the write-back cache the kernel never takes another
+size for an inode that it knows, and many programs believe the size.
 """
 
 import errno
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import anabranch
 from anabranch import report
@@ -43,65 +45,92 @@ def failed(error: Exception) -> str:
 class ControlArea(Area):
     """One `.ana` directory."""
 
-    def __init__(self, owner: Inode, files: Mapping[bytes, Callable[[], str]], writable: frozenset[bytes]) -> None:
+    def __init__(self, owner: Inode, files: Mapping[bytes, Callable[[], str]]) -> None:
+        self._owner = owner
         self._files = files
-        self._writable = writable
-        self._directory = Inode(CONTROL_BITS | hash_name(CONTROL_NAME, owner) >> 2)
-        self._names = {Inode(CONTROL_BITS | hash_name(b"/" + name, owner) >> 2): name for name in files}
-        self._numbers = {name: ino for ino, name in self._names.items()}
+        self._directory = self._number(CONTROL_NAME)
+        self._commit = self._number(COMMIT)
+        self._texts: dict[Inode, bytes] = {}
+        self._fresh: dict[Inode, bytes] = {}
         self._born = now_ns()
+
+    def _number(self, what: bytes) -> Inode:
+        return Inode(CONTROL_BITS | hash_name(what, self._owner) >> 2)
+
+    def remembered(self, ino: Inode) -> None:
+        self._texts.update(self._fresh)
+        self._fresh.clear()
+
+    def forgotten(self, ino: Inode) -> None:
+        self._texts.pop(ino, None)
 
     def directory(self) -> Found:
         """The directory itself."""
-        return self._found(self._directory, EntryKind.DIRECTORY, 0o755)
-
-    def name(self, ino: Inode) -> bytes:
-        """The name of a control file."""
-        return self._names[ino]
+        return self._found(self._directory, EntryKind.DIRECTORY, 0o755, DIRECTORY_SIZE)
 
     def text(self, ino: Inode) -> bytes:
-        """What reading a control file gives now. Raises AnabranchError."""
-        return self._files[self._names[ino]]().encode(errors="surrogateescape")
+        """What reading a control file gives. Raises AnabranchError."""
+        return self._made(COMMIT) if ino == self._commit else self._texts[ino]
+
+    def _made(self, name: bytes) -> bytes:
+        return self._files[name]().encode(errors="surrogateescape")
 
     def lookup(self, parent: Inode, name: bytes) -> Found:
-        ino = self._numbers.get(name)
         if parent != self._directory:
             raise failure(errno.ENOTDIR)
-        if ino is None:
+        if name not in self._files:
             raise failure(errno.ENOENT)
-        return self.getattr(ino)
+        if name == COMMIT:
+            return self.getattr(self._commit)
+        text = self._made(name)
+        ino = self._number(name + b"/" + text)
+        if ino not in self._texts:
+            self._fresh[ino] = text
+        return self._found(ino, EntryKind.FILE, 0o444, len(text))
 
     def getattr(self, ino: Inode) -> Found:
         if ino == self._directory:
             return self.directory()
-        return self._found(ino, EntryKind.FILE, 0o644 if self._names[ino] in self._writable else 0o444)
+        if ino == self._commit:
+            return self._found(ino, EntryKind.FILE, 0o644, 0)
+        return self._found(ino, EntryKind.FILE, 0o444, len(self._texts[ino]))
 
     def list(self, ino: Inode) -> list[Item]:
         if ino != self._directory:
             raise failure(errno.ENOTDIR)
-        return [self._item(name, number) for name, number in self._numbers.items()]
-
-    def _item(self, name: bytes, ino: Inode) -> Item:
-        return Item(name, lambda: self.getattr(ino))
+        return [Item(name, partial(self.lookup, ino, name)) for name in self._files]
 
     def open(self, ino: Inode, *, writing: bool, truncate: bool) -> None:
-        if (writing or truncate) and self._names[ino] not in self._writable:
+        if (writing or truncate) and ino != self._commit:
             raise failure(errno.EACCES)
 
     def setattr(self, ino: Inode, changes: Changes) -> Found:
-        """Truncating is what shells do before they write; anything else is refused."""
+        """Sizes and times, which programs and the kernel set beside writing, are taken and mean nothing."""
         if changes.mode is not None or changes.uid is not None or changes.gid is not None:
             raise failure(errno.EPERM)
         return self.getattr(ino)
 
-    def _found(self, ino: Inode, kind: EntryKind, mode: int) -> Found:
-        size, links = (DIRECTORY_SIZE, 2) if kind == EntryKind.DIRECTORY else (0, 1)
-        return Found(
-            self,
-            Attributes(ino, kind, mode, os.getuid(), os.getgid(), size, self._born, self._born, links),
-            NEVER,
-            NEVER,
-        )
+    def create(
+        self,
+        parent: Inode,
+        name: bytes,
+        kind: EntryKind,
+        mode: int,
+        uid: int,
+        gid: int,
+        *,
+        device: int = 0,
+        target: bytes = b"",
+    ) -> Found:
+        raise failure(errno.EPERM)
+
+    def unlink(self, parent: Inode, name: bytes) -> None:
+        raise failure(errno.EPERM)
+
+    def _found(self, ino: Inode, kind: EntryKind, mode: int, size: int) -> Found:
+        links = 2 if kind == EntryKind.DIRECTORY else 1
+        attributes = Attributes(ino, kind, mode, os.getuid(), os.getgid(), size, self._born, self._born, links)
+        return Found(self, attributes, NEVER, NEVER)
 
 
 def of_branch(repository: Repository, branch: Branch, outcome: Outcome) -> ControlArea:
@@ -136,7 +165,7 @@ def of_branch(repository: Repository, branch: Branch, outcome: Outcome) -> Contr
         b"diff": changes_text,
         b"diff.json": diff_json,
     }
-    return ControlArea(branch.tree.root, files, frozenset({COMMIT}))
+    return ControlArea(branch.tree.root, files)
 
 
 def of_root(repository: Repository, owner: Inode, outcome: Outcome) -> ControlArea:
@@ -151,4 +180,4 @@ def of_root(repository: Repository, owner: Inode, outcome: Outcome) -> ControlAr
         b"version": lambda: f"anabranch {anabranch.__version__} format {FORMAT}\n",
         b"error": lambda: outcome.error,
     }
-    return ControlArea(owner, files, frozenset())
+    return ControlArea(owner, files)

@@ -1,6 +1,6 @@
 """What the kernel holds: inode numbers that it knows, and open files and directories."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 
 from anabranch.fuse.areas import Area, Item
@@ -13,6 +13,7 @@ class Caller:
 
     uid: int
     gid: int
+    pid: int
 
 
 @dataclass(slots=True, eq=False)
@@ -26,10 +27,6 @@ class Handle:
     writable: bool
     text: bytes = b""
     """Of a control file: what reading gives."""
-    message: bytearray = field(default_factory=bytearray)
-    """Of a control file: what was written so far."""
-    committed: bool = False
-    """Of a control file: the message was taken."""
 
 
 @dataclass(slots=True)

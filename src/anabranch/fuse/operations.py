@@ -5,37 +5,30 @@ Code between two awaits is a critical section. An answer with attributes is made
 """
 
 import errno
-import logging
 import os
 from collections.abc import Callable
 from typing import TypeVar
 
 import trio
 
-from anabranch.errors import AnabranchError, RefusedError
 from anabranch.fuse.areas import ROOT, Area, Found, Item
-from anabranch.fuse.commits import Committer, Kernel, Prepared
-from anabranch.fuse.control import LIVE, ControlArea, failed
-from anabranch.fuse.handles import Caller, Handle, Handles
+from anabranch.fuse.commits import Committer, Kernel
+from anabranch.fuse.control import LIVE, ControlArea
+from anabranch.fuse.handles import Caller, Handles
+from anabranch.fuse.messages import Messages
 from anabranch.fuse.roots import RootArea
 from anabranch.fuse.saver import Saver
 from anabranch.ids import ObjectId
-from anabranch.repo import Repository, check_message, user_name
-from anabranch.report import committed_text
+from anabranch.repo import Repository
 from anabranch.versions.contents import NotLoaded
 from anabranch.versions.objects import EntryKind
-from anabranch.versions.refs import Who
 from anabranch.worktree.inodes import Inode, kind_of_mode
 from anabranch.worktree.tree import Changes, failure
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 LOADERS = 16
 """Requests that wait for chunks at once; what each loads fits into the cache beside the others'."""
-FLUSH_WITHIN = 60.0
-"""Seconds within which a message written to `.ana/commit` must be closed."""
 
 
 class Operations:
@@ -47,15 +40,16 @@ class Operations:
         self.saver = Saver(repository)
         self.committer = Committer(repository, kernel, self.handles, self.saver)
         self.root = RootArea(repository, self.handles.open_in)
-        self._nursery = nursery
+        self._messages = Messages(self.committer, self.root, nursery)
         self._loading = trio.Semaphore(LOADERS)
-        self._prepared: dict[Handle, Prepared] = {}
 
     # --- looking ---
 
     async def lookup(self, parent: Inode, name: bytes) -> Found:
         """The child of a name; the kernel knows it afterwards."""
         area = self._area(parent)
+        if isinstance(area, ControlArea) and name in LIVE:
+            await self.committer.launder(self.root.branch_of(area))
         await self.committer.passage(area)
         return self._remember(area.lookup(parent, name))
 
@@ -155,9 +149,17 @@ class Operations:
         area = self._area(ino)
         writing = flags & os.O_ACCMODE != os.O_RDONLY
         if isinstance(area, ControlArea):
-            return await self._open_control(area, ino, caller, writing=writing, truncate=bool(flags & os.O_TRUNC)), True
+            return self._open_control(area, ino, caller, writing=writing), True
         await self._with_chunks(lambda: area.open(ino, writing=writing, truncate=bool(flags & os.O_TRUNC)))
         return self.handles.open(area, ino, caller, writable=writing).number, False
+
+    def _open_control(self, area: ControlArea, ino: Inode, caller: Caller, *, writing: bool) -> int:
+        area.open(ino, writing=writing, truncate=False)
+        handle = self.handles.open(area, ino, caller, writable=writing)
+        if writing:
+            self._messages.begin(handle, self.root.branch_of(area))
+        handle.text = area.text(ino)
+        return handle.number
 
     async def read(self, number: int, offset: int, length: int) -> bytes:
         """A range of an open file."""
@@ -174,7 +176,7 @@ class Operations:
         """Write into an open file."""
         handle = self.handles.file(number)
         if isinstance(handle.area, ControlArea):
-            return await self._write_message(handle, data)
+            return await self._messages.write(handle, data)
         area, ino = handle.area, handle.ino
         return await self._with_chunks(lambda: area.write(ino, offset, data))
 
@@ -186,8 +188,8 @@ class Operations:
     async def flush(self, number: int) -> None:
         """A descriptor of an open file was closed."""
         handle = self.handles.file(number)
-        if isinstance(handle.area, ControlArea) and handle.message:
-            await self._commit_message(handle)
+        if isinstance(handle.area, ControlArea):
+            await self._messages.flush(handle)
 
     async def fsync(self) -> None:
         """Make everything up to now durable: content, attributes, names, ancestors."""
@@ -195,65 +197,7 @@ class Operations:
 
     async def release(self, number: int) -> None:
         """The last descriptor of an open file was closed."""
-        handle = self.handles.close(number)
-        prepared = self._prepared.pop(handle, None)
-        if prepared is not None:
-            self.committer.abandon(prepared)
-
-    # --- the commit file (docs/design/002): the first write prepares, the flush commits ---
-
-    async def _open_control(
-        self, area: ControlArea, ino: Inode, caller: Caller, *, writing: bool, truncate: bool
-    ) -> int:
-        area.open(ino, writing=writing, truncate=truncate)
-        branch = self.root.branch_of(area)
-        if branch is not None and area.name(ino) in LIVE:
-            await self.committer.launder(branch)
-        handle = self.handles.open(area, ino, caller, writable=writing)
-        if not writing:
-            handle.text = area.text(ino)
-        return handle.number
-
-    async def _write_message(self, handle: Handle, data: bytes) -> int:
-        branch = self.root.branch_of(handle.area)
-        if branch is None or handle.committed:
-            raise failure(errno.EINVAL)
-        if handle not in self._prepared:
-            outcome = self.root.outcomes[branch]
-            try:
-                check_message(data.decode(errors="replace"))
-                self._prepared[handle] = await self.committer.prepare(branch)
-            except (AnabranchError, OSError) as error:
-                outcome.error = failed(error)
-                raise
-            self._nursery.start_soon(self._give_up, handle)
-        handle.message += data
-        return len(data)
-
-    async def _commit_message(self, handle: Handle) -> None:
-        prepared = self._prepared.pop(handle, None)
-        message, handle.message = bytes(handle.message), bytearray()
-        handle.committed = True
-        branch = self.root.branch_of(handle.area)
-        assert branch is not None
-        outcome = self.root.outcomes[branch]
-        try:
-            if prepared is None:
-                raise RefusedError(f"the message came later than {FLUSH_WITHIN:.0f} seconds after its beginning")
-            done = await self.committer.finish(
-                prepared, message.decode(errors="replace"), Who(user_name(handle.caller.uid), "control file")
-            )
-        except (AnabranchError, OSError) as error:
-            outcome.error = failed(error)
-            raise
-        outcome.result, outcome.error = committed_text(done), ""
-
-    async def _give_up(self, handle: Handle) -> None:
-        await trio.sleep(FLUSH_WITHIN)
-        prepared = self._prepared.pop(handle, None)
-        if prepared is not None:
-            log.warning("a message to .ana/commit was not closed; the commit is dropped")
-            self.committer.abandon(prepared)
+        self._messages.release(self.handles.close(number))
 
     async def launder_all(self) -> None:
         """Bring what programs have written to open files of any branch."""

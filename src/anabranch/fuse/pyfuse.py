@@ -71,7 +71,7 @@ def _answer(method: F) -> F:
 
 
 def _caller(context: RequestContext) -> Caller:
-    return Caller(context.uid, context.gid)
+    return Caller(context.uid, context.gid, context.pid)
 
 
 def _encode(found: Found) -> EntryAttributes:

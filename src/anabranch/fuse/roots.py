@@ -47,12 +47,15 @@ class RootArea(Area):
             branch = self._repository.branch(name)
             outcome = Outcome()
             area = self._branches[name] = BranchArea(branch, of_branch(self._repository, branch, outcome))
-            self.outcomes[area] = self.outcomes[area.control] = outcome
+            self.outcomes[area] = outcome
         return area
 
-    def branch_of(self, control: Area) -> BranchArea | None:
-        """The branch whose control directory this is."""
-        return next((area for area in self._branches.values() if area.control is control), None)
+    def branch_of(self, control: Area) -> BranchArea:
+        """The branch whose control directory this is. Raises ENOENT when it was deleted."""
+        for area in self._branches.values():
+            if area.control is control:
+                return area
+        raise failure(errno.ENOENT)
 
     def open_branch(self, name: bytes) -> BranchArea | None:
         """The area of a branch that somebody has looked at."""

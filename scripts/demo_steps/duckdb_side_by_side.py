@@ -13,9 +13,9 @@ clean = duckdb.from_arrow(ds.dataset(clean_path, partitioning="hive"))
 
 print(
     duckdb.sql("""
-        SELECT month, r.flights AS raw, c.flights AS clean, r.flights - c.flights AS never_arrived, c.delay
+        SELECT month, r.flights AS raw, c.flights AS clean, r.flights - c.flights AS never_arrived, c.mean_delay
         FROM (SELECT month, count(*) AS flights FROM raw GROUP BY month) r
-        JOIN (SELECT month, count(*) AS flights, round(avg(arr_delay), 1) AS delay FROM clean GROUP BY month) c
+        JOIN (SELECT month, count(*) AS flights, round(avg(arr_delay), 1) AS mean_delay FROM clean GROUP BY month) c
         USING (month)
         ORDER BY month
     """)

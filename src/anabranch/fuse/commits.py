@@ -1,9 +1,9 @@
 """A commit beside running programs: hold, launder, freeze, release; then build and conclude in worker threads.
 
-The instant (docs/design/001): first the kernel is made to forget the attributes of every file of the branch that is
-open for writing, and answers that would bring them back are held, which stops write(2), since each asks for the size
-first; then those files are laundered, so that what was written is here; then the tables are frozen in one step, and
-the answers go out.
+The instant (docs/design/001): the bulk of what was written is brought in first, without a hold. Then the kernel is
+made to forget the attributes of every file of the branch that is open for writing, and answers that would bring them
+back are held, which stops write(2), since each asks for the size first; so are changes of names. Those files are
+laundered, all after all were forgotten; then the tables are frozen in one step, and the answers go out.
 
 Lock order: a branch's commit lock, then the saver's lock.
 """
@@ -24,6 +24,8 @@ from anabranch.repo import Committed, Repository
 from anabranch.versions.refs import Who
 from anabranch.worktree.inodes import Inode
 
+HOLD_LIMIT = 2.0
+"""Seconds after which a hold is given up, and with it the commit: what is not frozen then would be torn."""
 PATIENCE = 60.0
 """Seconds that a commit waits for another one of the same branch."""
 
@@ -64,6 +66,10 @@ class Committer:
         while (held := self._held.get(area)) is not None:
             await held.wait()
 
+    def holds(self, area: object) -> bool:
+        """Whether answers about an area are held: what must be answered all the same must not be trusted long."""
+        return area in self._held
+
     async def launder(self, area: BranchArea) -> None:
         """Bring what programs have written to files that are still open."""
         inodes = self._handles.writers(area)
@@ -77,13 +83,16 @@ class Committer:
 
     @asynccontextmanager
     async def _instant(self, area: BranchArea) -> AsyncIterator[None]:
-        """Inside, all that was written to the branch is here and nothing more can be written."""
+        """Inside, all that was written to the branch is here and nothing more can be written. Raises RefusedError."""
+        await self.launder(area)
         self._held[area] = trio.Event()
         try:
             inodes = self._handles.writers(area)
-            if inodes:
-                await trio.to_thread.run_sync(self._each, self._kernel.forget_attributes, inodes)
-                await trio.to_thread.run_sync(self._each, self._kernel.launder, inodes)
+            with trio.move_on_after(HOLD_LIMIT) as limit:
+                for call in (self._kernel.forget_attributes, self._kernel.launder) if inodes else ():
+                    await trio.to_thread.run_sync(self._each, call, inodes, abandon_on_cancel=True)
+            if limit.cancelled_caught:
+                raise RefusedError("the programs that write could not be held", hint="try again")
             yield
         finally:
             self._held.pop(area).set()

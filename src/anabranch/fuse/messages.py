@@ -85,10 +85,9 @@ class Messages:
             return
         if await trio.to_thread.run_sync(has_open, message.process, handle.ino):
             return
-        prepared, message.prepared = message.prepared, None
-        if prepared is None:  # another flush was faster
+        if message.done:  # another flush was faster
             return
-        message.done = True
+        prepared, message.prepared, message.done = message.prepared, None, True
         who = Who(user_name(handle.caller.uid), "control file")
         try:
             done = await self._committer.finish(prepared, bytes(message.text).decode(errors="replace"), who)

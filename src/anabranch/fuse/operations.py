@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import trio
 
-from anabranch.fuse.areas import ROOT, Area, Found, Item
+from anabranch.fuse.areas import NEVER, ROOT, Area, Found, Item
 from anabranch.fuse.commits import Committer, Kernel
 from anabranch.fuse.control import LIVE, ControlArea
 from anabranch.fuse.handles import Caller, Handles
@@ -120,20 +120,24 @@ class Operations:
 
     async def unlink(self, parent: Inode, name: bytes) -> None:
         """Remove a file's name."""
-        self._area(parent).unlink(parent, name)
+        area = self._area(parent)
+        await self.committer.passage(area)
+        area.unlink(parent, name)
 
     async def rmdir(self, parent: Inode, name: bytes, caller: Caller) -> None:
         """Remove a directory, or a branch."""
         area = self._area(parent)
         if area is self.root:
             await self._quiet_branch(name)
+        await self.committer.passage(area)
         area.rmdir(parent, name, caller.uid)
 
     async def rename(
         self, parent: Inode, name: bytes, new_parent: Inode, new_name: bytes, flags: int, caller: Caller
     ) -> None:
-        """Move a name. Over a file whose source is still open, the source's bytes come first: a crash must find one."""
+        """Move a name."""
         area = self._same(self._area(parent), self._area(new_parent))
+        await self.committer.passage(area)
         area.rename(parent, name, new_parent, new_name, flags, caller.uid)
 
     async def _quiet_branch(self, name: bytes) -> None:
@@ -150,7 +154,10 @@ class Operations:
         writing = flags & os.O_ACCMODE != os.O_RDONLY
         if isinstance(area, ControlArea):
             return self._open_control(area, ino, caller, writing=writing), True
-        await self._with_chunks(lambda: area.open(ino, writing=writing, truncate=bool(flags & os.O_TRUNC)))
+        truncate = bool(flags & os.O_TRUNC)
+        if writing and not truncate:  # truncating waits for nobody: its pages are locked, laundering would wait for it
+            await self.committer.passage(area)
+        await self._with_chunks(lambda: area.open(ino, writing=writing, truncate=truncate))
         return self.handles.open(area, ino, caller, writable=writing).number, False
 
     def _open_control(self, area: ControlArea, ino: Inode, caller: Caller, *, writing: bool) -> int:
@@ -183,7 +190,10 @@ class Operations:
     async def setattr(self, ino: Inode, changes: Changes) -> Found:
         """Change attributes or size."""
         area = self._area(ino)
-        return await self._with_chunks(lambda: area.setattr(ino, changes))
+        if changes.mode is not None or changes.uid is not None or changes.gid is not None:
+            await self.committer.passage(area)  # but never a size, nor the kernel's times: laundering would wait for us
+        found = await self._with_chunks(lambda: area.setattr(ino, changes))
+        return found._replace(attribute_timeout=NEVER) if self.committer.holds(area) else found
 
     async def flush(self, number: int) -> None:
         """A descriptor of an open file was closed."""

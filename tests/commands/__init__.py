@@ -1,0 +1,1 @@
+"""Tests of the command `ana`, on its own: no mount, and bad input."""

@@ -1,0 +1,68 @@
+"""Fixtures: a repository, and a mount of it that is never left behind."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness import Mount, Repo, check_log, done, run_ana, verify
+
+REQUIRED = os.environ.get("ANABRANCH_REQUIRE_FUSE") == "1"
+"""Where the mounted tests must run: what they need is missing, then they fail."""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Without /dev/fuse the mounted tests are skipped; with it never."""
+    if item.get_closest_marker("mounted") and not Path("/dev/fuse").exists():
+        if REQUIRED:
+            pytest.fail("/dev/fuse is missing, and ANABRANCH_REQUIRE_FUSE=1", pytrace=False)
+        pytest.skip("/dev/fuse is missing")
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Repo:
+    """A new repository, not mounted."""
+    path = tmp_path / "repo"
+    done(run_ana("init", path, cwd=tmp_path))
+    return Repo(path)
+
+
+@pytest.fixture
+def mountable(repo: Repo, tmp_path: Path) -> Iterator[Mount]:
+    """A new repository and an empty directory; whatever a test mounts there is cleared away."""
+    root = tmp_path / "mnt"
+    root.mkdir()
+    mount = Mount(repo.path, root)
+    try:
+        yield mount
+    finally:
+        mount.clear_away()
+    check_log(mount)
+    if mount.sound:
+        verify(mount.path)
+
+
+@pytest.fixture
+def mount(mountable: Mount) -> Mount:
+    """A new repository, mounted."""
+    mountable.mount()
+    return mountable
+
+
+@pytest.fixture
+def beside(tmp_path: Path) -> Path:
+    """An empty directory of an ordinary filesystem."""
+    path = tmp_path / "beside"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A new directory that every user can reach, which tmp_path is not."""
+    with tempfile.TemporaryDirectory(prefix="anabranch-") as directory:
+        path = Path(directory)
+        path.chmod(0o755)
+        yield path

@@ -1,0 +1,1 @@
+"""Tests on a real mount, and of the real command."""

@@ -104,6 +104,10 @@ class Handles:
         """Whether a file of an area is open."""
         return any(handle.area is area for handle in self._files.values())
 
+    def writing(self) -> set[Inode]:
+        """The inodes that are open for writing, of any area."""
+        return {handle.ino for handle in self._files.values() if handle.writable}
+
     def writers(self, area: Area) -> list[Inode]:
         """The inodes of an area that are open for writing."""
         return list({handle.ino for handle in self._files.values() if handle.writable and handle.area is area})

@@ -37,7 +37,7 @@ class Operations:
     def __init__(self, repository: Repository, kernel: Kernel, nursery: trio.Nursery) -> None:
         self.repository = repository
         self.handles = Handles()
-        self.saver = Saver(repository)
+        self.saver = Saver(repository, self.handles)
         self.committer = Committer(repository, kernel, self.handles, self.saver)
         self.root = RootArea(repository, self.handles.open_in)
         self._messages = Messages(self.committer, self.root, nursery)

@@ -8,7 +8,9 @@ import logging
 
 import trio
 
-from anabranch.repo import Repository
+from anabranch.fuse.handles import Handles
+from anabranch.repo import Branch, Repository
+from anabranch.worktree import settle
 
 log = logging.getLogger(__name__)
 
@@ -19,8 +21,9 @@ INTERVAL = 1.0
 class Saver:
     """Writes cuts, one at a time."""
 
-    def __init__(self, repository: Repository) -> None:
+    def __init__(self, repository: Repository, handles: Handles) -> None:
         self._repository = repository
+        self._handles = handles
         self.lock = trio.Lock()
         self._asked = 0
         self._saved = 0
@@ -46,6 +49,13 @@ class Saver:
             raise
         repository.after_cut(cut)
 
+    async def _settle(self, branch: Branch) -> None:
+        repository, table = self._repository, branch.tree.table
+        chosen = settle.choose(table, self._handles.writing())
+        if chosen:
+            arguments = (repository.objects, repository.chunks, branch.tree.sources, chosen)
+            settle.settle(table, chosen, await trio.to_thread.run_sync(settle.store, *arguments))
+
     async def run(self) -> None:
         """Save every second what is not yet saved, for ever."""
         while True:
@@ -53,6 +63,8 @@ class Saver:
             if not self._repository.has_unsaved():
                 continue
             try:
+                for branch in list(self._repository.branches.values()):
+                    await self._settle(branch)
                 await self.sync()
             except Exception:
                 log.exception("the working trees could not be saved; trying again")

@@ -32,6 +32,8 @@ class Changes:
     size: int | None = None
     mtime_ns: int | None = None
     ctime_ns: int | None = None
+    late: bool = False
+    """The times come from the kernel's own write-back, perhaps long after the bytes: they make no clean file dirty."""
 
 
 def failure(code: int) -> OSError:
@@ -209,6 +211,8 @@ class WorkingTree:
 
     def setattr(self, ino: Inode, changes: Changes) -> Attributes:
         """Change attributes and size. Raises NotLoaded before any effect."""
+        if changes.late and ino not in self.table.dirty:
+            return self.table.get(ino)
         if changes.size is not None:
             self._truncate(ino, changes.size)
         node = self.table.own(ino)

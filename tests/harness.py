@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from anabranch.daemon import mounts
 from anabranch.daemon.lock import owner
 from anabranch.repo import Repository
 from anabranch.versions.objects import Entry, EntryKind
@@ -224,7 +225,7 @@ class Mount(Repo):
 
     def is_mounted(self) -> bool:
         """Whether the kernel has something mounted there."""
-        return any(line.split(" ")[4] == str(self.root) for line in Path("/proc/self/mountinfo").open())
+        return mounts.at(self.root) is not None
 
     def _is_alive(self) -> bool:
         """Whether the daemon runs; one that has ended and is not waited for yet has no command line."""

@@ -153,10 +153,10 @@ class Transport(pyfuse3.Operations):
             mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
             ctime_ns=attr.st_ctime_ns if fields.update_ctime else None,
         )
-        if fh is not None and not (fields.update_mode or fields.update_uid or fields.update_gid or fields.update_size):
-            changes = replace(changes, late=True)  # a program's own utimensat(2) comes without a handle
         if changes == Changes():  # atime alone: the mount is noatime
             return _encode(await self._operations.getattr(Inode(inode)))
+        if fh is not None and not (fields.update_mode or fields.update_uid or fields.update_gid or fields.update_size):
+            changes = replace(changes, late=True)  # a program's own utimensat(2) comes without a handle
         return _encode(await self._operations.setattr(Inode(inode), changes))
 
     @_answer

@@ -281,7 +281,8 @@ class Repository:
 
     def diff_working(self, old: ObjectId, name: RefName) -> list[Change]:
         """The changes from a commit to the working tree of a branch."""
-        return list(changes(self.branch(name).tree.table, self.version(old)))
+        table = self.branch(name).tree.table
+        return list(changes(table, self.version(table.base_commit), self.version(old)))
 
     def is_clean(self, name: RefName) -> bool:
         """Whether a branch equals its last commit."""

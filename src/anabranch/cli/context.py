@@ -39,7 +39,7 @@ class Where:
 
     @contextmanager
     def reading(self) -> Iterator[Repository]:
-        """The repository, for reading only."""
+        """The repository, for reading only. Never inside `service`: LMDB wants one opening a process."""
         with Repository(self.path) as repository:
             yield repository
 

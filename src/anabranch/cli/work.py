@@ -25,9 +25,9 @@ def status(repository: Path | None, branch: str | None, as_json: bool) -> None:
     where = find(repository, branch)
     with where.reading() as history:
         name = where.branch(history)
-        with where.service() as service:
-            changes = service.status(name)
         base = history.resolve(name)
+    with where.service() as service:
+        changes = service.status(name)
     if as_json:
         show_json(report.status_json(base, changes))
     else:
@@ -75,19 +75,19 @@ def diff(old: str | None, new: str | None, repository: Path | None, branch: str 
     """
     where = find(repository, branch)
     with where.reading() as history:
-        changes: Iterable[Change]
         if old is not None and new is not None:
             first, second = history.resolve(old), history.resolve(new)
-            names = str(first), str(second)
-            changes = history.diff(first.id, second.id)
-        else:
-            name = where.branch(history)
-            first = history.resolve(old or name)
-            names = str(first), name
-            with where.service() as service:
-                changes = service.diff(first.id, name)
-        if as_json:
-            show_json(report.diff_json(*names, changes))
-        else:
-            for change in changes:
-                show(report.change_line(change) + "\n")
+            _show(str(first), str(second), history.diff(first.id, second.id), as_json=as_json)
+            return
+        name = where.branch(history)
+        first = history.resolve(old or name)
+    with where.service() as service:
+        _show(str(first), name, service.diff(first.id, name), as_json=as_json)
+
+
+def _show(old: str, new: str, changes: Iterable[Change], *, as_json: bool) -> None:
+    if as_json:
+        show_json(report.diff_json(old, new, changes))
+        return
+    for change in changes:
+        show(report.change_line(change) + "\n")

@@ -129,9 +129,7 @@ class Environment:
 
 def translate(error: lmdb.Error, path: Path) -> Exception:
     """What an LMDB error means to the caller: no space, damage, or an I/O error."""
-    if isinstance(error, (lmdb.DiskError, lmdb.MapFullError)) and (
-        "space" in str(error).lower() or "FULL" in str(error)
-    ):
+    if isinstance(error, lmdb.MapFullError) or "No space left" in str(error):
         return OSError(errno.ENOSPC, f"no space left for {path.name}")
     if isinstance(error, _DAMAGE):
         return DamagedError(f"{path} is damaged: {error}")

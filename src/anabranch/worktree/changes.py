@@ -1,4 +1,7 @@
-"""What a working tree has changed since its base commit: the same differences as a commit of it would show."""
+"""How a working tree differs from a version: from its base commit, as a commit of it would show, or from another.
+
+`old` is the version that is compared with, `base` the one that the working tree stands on: clean entries belong to it.
+"""
 
 from collections.abc import Iterator
 
@@ -14,22 +17,23 @@ from anabranch.worktree.table import Table
 Side = Node | Entry | None
 
 
-def changes(table: Table, base: Version) -> Iterator[Change]:
-    """The uncommitted changes, in order of their paths' parts. The tree must not be changed meanwhile."""
-    yield from _root_change(table, base)
-    dirty_links = any(table.nodes[ino].link_id for ino in table.dirty)
-    stack = [_pairs(b"", table, base, base.root, table.nodes[table.root], every_link=dirty_links)]
+def changes(table: Table, base: Version, old: Version | None = None) -> Iterator[Change]:
+    """The changes in order of their paths' parts. The working tree must not be changed meanwhile."""
+    old = old or base
+    yield from _root_change(table, base, old)
+    every_link = old is not base or any(table.nodes[ino].link_id for ino in table.dirty)
+    stack = [_pairs(b"", table, base, old, old.root, table.nodes[table.root], every_link=every_link)]
     while stack:
         found = next(stack[-1], None)
         if found is None:
             stack.pop()
             continue
-        path, old, new = found
-        change = compare(path, old, _entry(table, base, new))
+        path, before, after = found
+        change = compare(path, before, _entry(table, base, after))
         if change is not None:
             yield change
-        if _is_directory(old) or _is_directory(new):
-            stack.append(_pairs(path + b"/", table, base, old, new, every_link=dirty_links))
+        if _is_directory(before) or _is_directory(after):
+            stack.append(_pairs(path + b"/", table, base, old, before, after, every_link=every_link))
 
 
 def is_clean(table: Table, base: Version) -> bool:
@@ -37,9 +41,9 @@ def is_clean(table: Table, base: Version) -> bool:
     return not table.dirty or next(changes(table, base), None) is None
 
 
-def _root_change(table: Table, base: Version) -> Iterator[Change]:
-    if base.root.mtime_ns:  # the empty commit has no attributes of its own
-        change = compare(b".", base.root, _entry(table, base, table.nodes[table.root]))
+def _root_change(table: Table, base: Version, old: Version) -> Iterator[Change]:
+    if old.root.mtime_ns:  # the empty commit has no attributes of its own
+        change = compare(b".", old.root, _entry(table, base, table.nodes[table.root]))
         if change is not None:
             yield change
 
@@ -49,22 +53,25 @@ def _is_directory(side: Side) -> bool:
 
 
 def _pairs(
-    path: bytes, table: Table, base: Version, old: Entry | None, new: Side, *, every_link: bool
+    path: bytes, table: Table, base: Version, old: Version, before: Entry | None, after: Side, *, every_link: bool
 ) -> Iterator[tuple[bytes, Entry | None, Side]]:
-    """The names in two directories that may differ, those of the old one with hard links resolved."""
-    old_tree = old.tree if old is not None and _is_directory(old) else EMPTY_TREE
-    if isinstance(new, Node) and _is_directory(new) and new.base == old_tree and not every_link:
-        changed = table.changes(new)
+    """The names in two directories that may differ, those of the old one with hard links resolved.
+
+    `every_link`: hard-linked files may differ though the names that lead to them do not, so every name is looked at.
+    """
+    old_tree = before.tree if before is not None and _is_directory(before) else EMPTY_TREE
+    if isinstance(after, Node) and _is_directory(after) and after.base == old_tree and not every_link:
+        changed = table.changes(after)
         for name in sorted(changed):
-            before = base.trees.lookup(old_tree, name)
-            after = None if changed[name] == WHITEOUT else table.nodes[changed[name]]
-            if before is not None or after is not None:
-                yield path + name, before and base.resolve(before)[0], after
+            left = old.trees.lookup(old_tree, name)
+            right = None if changed[name] == WHITEOUT else table.nodes[changed[name]]
+            if left is not None or right is not None:
+                yield path + name, left and old.resolve(left)[0], right
         return
-    befores, afters = dict(base.trees.entries(old_tree)), _children(table, base, new)
-    for name in sorted(befores.keys() | afters.keys()):
-        before = befores.get(name)
-        yield path + name, before and base.resolve(before)[0], afters.get(name)
+    lefts, rights = dict(old.trees.entries(old_tree)), _children(table, base, after)
+    for name in sorted(lefts.keys() | rights.keys()):
+        left = lefts.get(name)
+        yield path + name, left and old.resolve(left)[0], rights.get(name)
 
 
 def _children(table: Table, base: Version, directory: Side) -> dict[bytes, Node | Entry]:

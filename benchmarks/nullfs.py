@@ -46,11 +46,11 @@ class NullFilesystem(pyfuse3.Operations):
 
     # -- attributes
 
-    async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:  # noqa: ARG002
+    async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         inode = self._names[parent_inode].get(name)
         return self._absent if inode is None else self._attributes[inode]
 
-    async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:  # noqa: ARG002
+    async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
         return self._attributes[inode]
 
     async def setattr(
@@ -58,8 +58,8 @@ class NullFilesystem(pyfuse3.Operations):
         inode: int,
         attr: EntryAttributes,
         fields: SetattrFields,
-        fh: int | None,  # noqa: ARG002
-        ctx: RequestContext,  # noqa: ARG002
+        fh: int | None,
+        ctx: RequestContext,
     ) -> EntryAttributes:
         mine = self._attributes[inode]
         mine.st_ctime_ns = attr.st_ctime_ns if fields.update_ctime else _now()
@@ -83,7 +83,7 @@ class NullFilesystem(pyfuse3.Operations):
                 del self._attributes[inode]
                 self._names.pop(inode, None)
 
-    async def statfs(self, ctx: RequestContext) -> StatvfsData:  # noqa: ARG002
+    async def statfs(self, ctx: RequestContext) -> StatvfsData:
         answer = StatvfsData()
         answer.f_bsize = answer.f_frsize = 4096
         answer.f_blocks = answer.f_bfree = answer.f_bavail = 1 << 34
@@ -103,16 +103,16 @@ class NullFilesystem(pyfuse3.Operations):
         parent_inode: int,
         name: bytes,
         mode: int,
-        flags: int,  # noqa: ARG002
+        flags: int,
         ctx: RequestContext,
     ) -> tuple[FileInfo, EntryAttributes]:
         made = self._add(parent_inode, name, mode, ctx)
         return FileInfo(fh=made.st_ino, keep_cache=True), made
 
-    async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:  # noqa: ARG002
+    async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         self._remove(parent_inode, name)
 
-    async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:  # noqa: ARG002
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         self._remove(parent_inode, name)
 
     async def rename(
@@ -122,7 +122,7 @@ class NullFilesystem(pyfuse3.Operations):
         parent_inode_new: int,
         name_new: bytes,
         flags: int,
-        ctx: RequestContext,  # noqa: ARG002
+        ctx: RequestContext,
     ) -> None:
         old, new = self._names[parent_inode_old], self._names[parent_inode_new]
         if flags:
@@ -143,7 +143,7 @@ class NullFilesystem(pyfuse3.Operations):
 
     # -- listings
 
-    async def opendir(self, inode: int, ctx: RequestContext) -> int:  # noqa: ARG002
+    async def opendir(self, inode: int, ctx: RequestContext) -> int:
         self._last_listing += 1
         self._listings[self._last_listing] = list(self._names[inode].items())
         return self._last_listing
@@ -161,7 +161,7 @@ class NullFilesystem(pyfuse3.Operations):
 
     # -- content
 
-    async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:  # noqa: ARG002
+    async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         if flags & os.O_TRUNC:
             _resize(self._attributes[inode], 0)
         return FileInfo(fh=inode, keep_cache=True)

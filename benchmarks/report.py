@@ -62,6 +62,8 @@ def print_report(console: Console, results: Results, method: Method) -> None:
     for head in (PLAIN, OURS, *(f"{over} / {under}" for over, under in _RATIOS)):
         table.add_column(head, justify="right", no_wrap=True)
     for case in results.cases.values():
+        if not case.rates:
+            continue
         rates = [_show(case.rate(name), 0) for name in (PLAIN, OURS)]
         ratios = [_show(case.ratio(over, under), 2) for over, under in _RATIOS]
         table.add_row(case.name, case.unit, *rates, *ratios)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from benchmarks.filesystems import Filesystem
@@ -37,14 +38,18 @@ class CaseResults:
 
 @dataclass(slots=True)
 class Results:
-    """All figures, in the order of the cases, and the device read-ahead (KiB) of each filesystem where it is known."""
+    """All figures, and the read-ahead (KiB) of each filesystem's device where it is known."""
 
-    cases: dict[str, CaseResults] = field(default_factory=dict)
+    cases: dict[str, CaseResults]
     read_ahead: dict[str, int] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, cases: Iterable[Case]) -> Results:
+        """No figures yet, for these cases, in their order."""
+        return cls({case.name: CaseResults(case.name, case.unit) for case in cases})
+
     def add(self, case: Case, filesystem: Filesystem, number: int, rate: float) -> None:
-        mine = self.cases.setdefault(case.name, CaseResults(case.name, case.unit))
-        mine.rates.setdefault(filesystem.name, {})[number] = rate
+        self.cases[case.name].rates.setdefault(filesystem.name, {})[number] = rate
 
 
 def _spread(values: list[float]) -> Spread | None:

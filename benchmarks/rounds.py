@@ -16,7 +16,7 @@ from pathlib import Path
 from subprocess import SubprocessError
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.filesystems import Filesystem
+from benchmarks.filesystems import Filesystem, read_ahead_setting
 from benchmarks.results import Results
 from benchmarks.scenarios import Case, Scenario
 
@@ -101,7 +101,6 @@ def _run_case(case: Case, filesystem: Filesystem) -> float:
 
 
 def _note_read_ahead(filesystem: Filesystem, results: Results) -> None:
-    device = os.stat(filesystem.tree).st_dev
-    setting = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
-    if setting.exists():  # a partition has none of its own
+    setting = read_ahead_setting(filesystem.tree)
+    if setting.exists():
         results.read_ahead[filesystem.name] = int(setting.read_text())

@@ -46,14 +46,14 @@ def _run(options: argparse.Namespace, messages: Console) -> None:
     scenarios = _scenarios(options)
     selected = _select(scenarios, options.only)
     _check_requirements(scenarios, selected, options.on)
-    results = Results()
+    results = Results.of(case for scenario in scenarios for case in scenario.cases if case.name in selected)
     with _workspace(options.dir) as folder:
         method = describe_method(folder, options.rounds, options.size, options.size // 2, options.files)
         plan = Plan(scenarios, selected, [FILESYSTEMS[name] for name in options.on], options.rounds, folder)
         try:
             run_rounds(plan, results, lambda line: messages.print(line, style="dim", highlight=False))
         finally:
-            if results.cases:
+            if any(case.rates for case in results.cases.values()):
                 print_report(_wide_console(), results, method)
         if options.json:
             write_json(options.json, results, method)

@@ -30,7 +30,7 @@ class SmallScenario(Scenario):
             Case("small-unlink", FILES_A_SECOND, self._unlink, made),
         )
 
-    def prepare(self, folder: Path) -> None:  # noqa: ARG002 (all is in memory)
+    def prepare(self, folder: Path) -> None:
         self._texts = data.small_texts(self._count)
         self._sizes = [len(text) for text in self._texts]
 

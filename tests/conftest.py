@@ -1,6 +1,7 @@
 """Fixtures: a repository, and a mount of it that is never left behind."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,12 +22,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("/dev/fuse is missing")
 
 
+@pytest.fixture(scope="session")
+def fresh_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `ana init` makes; tests work on copies, which are quicker to have."""
+    path = tmp_path_factory.mktemp("fresh") / "repo"
+    done(run_ana("init", path, cwd=path.parent))
+    return path
+
+
 @pytest.fixture
-def repo(tmp_path: Path) -> Repo:
+def repo(tmp_path: Path, fresh_repository: Path) -> Repo:
     """A new repository, not mounted."""
-    path = tmp_path / "repo"
-    done(run_ana("init", path, cwd=tmp_path))
-    return Repo(path)
+    return Repo(shutil.copytree(fresh_repository, tmp_path / "repo"))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -219,9 +220,12 @@ class Mount(Repo):
         self.mount()
 
     def commit(self, message: str = "a commit", *, branch: str = "main") -> Path:
-        """Commit by command; returns the directory of the version."""
-        made = self.json("commit", "-b", branch, "-m", message)
-        return self.root / str(made["version"])
+        """Commit by the control file, which is quicker than the command; returns the directory of the version."""
+        control = self.root / branch / ".ana/commit"
+        control.write_text(message)
+        made = re.match(r"(.*@\d+) [0-9a-f]{8}  ", control.read_text())
+        assert made is not None
+        return self.root / made[1]
 
     def is_mounted(self) -> bool:
         """Whether the kernel has something mounted there."""

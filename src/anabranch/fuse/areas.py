@@ -6,8 +6,6 @@ answer: contents change through the kernel only, so nearly everything is for eve
 """
 
 import errno
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from anabranch.versions.objects import EntryKind
@@ -32,12 +30,8 @@ class Found(NamedTuple):
     attribute_timeout: float = FOREVER
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A name in a listing; the inode is looked up when the kernel takes it, and None if it is gone by then."""
-
-    name: bytes
-    find: Callable[[], Found | None]
+Item = tuple[bytes, object]
+"""A name in a listing, and what helps its area to find the inode when the kernel takes it (`Area.listed`), or None."""
 
 
 class Area:
@@ -59,6 +53,14 @@ class Area:
 
     def list(self, ino: Inode) -> list[Item]:
         """The names in a directory, but for `.` and `..`."""
+        raise NotImplementedError
+
+    def stamp(self, ino: Inode) -> object:
+        """What must be the same for the help in a listing's items to hold still."""
+        return None
+
+    def listed(self, ino: Inode, item: Item) -> Found | None:
+        """The inode of a name that `list` gave; None if it is gone, or another one, by now."""
         raise NotImplementedError
 
     def readlink(self, ino: Inode) -> bytes:

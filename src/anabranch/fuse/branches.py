@@ -5,7 +5,7 @@ import errno
 from anabranch.fuse.areas import Area, Found, Item
 from anabranch.fuse.control import CONTROL_NAME, ControlArea
 from anabranch.repo import Branch
-from anabranch.versions.objects import Entry, EntryKind
+from anabranch.versions.objects import EntryKind
 from anabranch.worktree.inodes import Attributes, Inode, Node
 from anabranch.worktree.tree import Changes, failure
 
@@ -49,21 +49,15 @@ class BranchArea(Area):
         return self._found(self.tree.getattr(ino))
 
     def list(self, ino: Inode) -> list[Item]:
-        return [self._item(ino, name, child) for name, child in self.tree.list(ino)]
+        return [(name, child.ino if isinstance(child, Node) else child) for name, child in self.tree.list(ino)]
 
-    def _item(self, parent: Inode, name: bytes, child: Node | Entry) -> Item:
-        if isinstance(child, Node):
-            number = child.ino
-            return Item(name, lambda: self._still(parent, name, number))
-        return Item(name, lambda: self._still(parent, name, None))
+    def stamp(self, ino: Inode) -> object:
+        return self.tree.table.get(ino).base
 
-    def _still(self, parent: Inode, name: bytes, ino: Inode | None) -> Found | None:
-        """The inode of a listed name; None if the name leads to nothing, or to something else, by now."""
-        try:
-            attributes = self.tree.lookup(parent, name)
-        except OSError:
-            return None
-        return self._found(attributes) if ino in (None, attributes.ino) else None
+    def listed(self, ino: Inode, item: Item) -> Found | None:
+        name, child = item
+        node = self.tree.listed(ino, name, child)
+        return None if node is None else self._found(node)
 
     def readlink(self, ino: Inode) -> bytes:
         return self.tree.readlink(ino)

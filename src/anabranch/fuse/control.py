@@ -9,7 +9,6 @@ import errno
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import anabranch
 from anabranch import report
@@ -98,7 +97,10 @@ class ControlArea(Area):
     def list(self, ino: Inode) -> list[Item]:
         if ino != self._directory:
             raise failure(errno.ENOTDIR)
-        return [Item(name, partial(self.lookup, ino, name)) for name in self._files]
+        return [(name, None) for name in self._files]
+
+    def listed(self, ino: Inode, item: Item) -> Found | None:
+        return self.lookup(ino, item[0])
 
     def open(self, ino: Inode, *, writing: bool, truncate: bool) -> None:
         if (writing or truncate) and ino != self._commit:

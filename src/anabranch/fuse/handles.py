@@ -37,6 +37,7 @@ class Listing:
     area: Area
     ino: Inode
     items: list[Item] | None = None
+    stamp: object = None
 
 
 class Handles:

@@ -86,7 +86,13 @@ class VersionsArea(Area):
     def list(self, ino: Inode) -> list[Item]:
         place = self._place(ino)
         version, directory = self._resolve(place)
-        return [self._item(place, version, name, entry) for name, entry in version.trees.entries(directory.tree)]
+        return list(version.trees.entries(directory.tree))
+
+    def listed(self, ino: Inode, item: Item) -> Found | None:
+        name, entry = item
+        assert isinstance(entry, Entry)
+        place = self._place(ino)
+        return self._child(place, place.version(), name, entry)
 
     def readlink(self, ino: Inode) -> bytes:
         node = self._get(ino)
@@ -99,9 +105,6 @@ class VersionsArea(Area):
         if not isinstance(node, _File):
             raise failure(errno.EISDIR)
         return self._contents.read(manifests.of(node.entry), offset, length)
-
-    def _item(self, place: _Place, version: Version, name: bytes, entry: Entry) -> Item:
-        return Item(name, lambda: self._child(place, version, name, entry))
 
     def _child(self, place: _Place, version: Version, name: bytes, entry: Entry) -> Found:
         resolved, names = version.resolve(entry)

@@ -11,10 +11,10 @@ from typing import TypeVar
 
 import trio
 
-from anabranch.fuse.areas import NEVER, ROOT, Area, Found, Item
+from anabranch.fuse.areas import NEVER, ROOT, Area, Found
 from anabranch.fuse.commits import Committer, Kernel
 from anabranch.fuse.control import LIVE, ControlArea
-from anabranch.fuse.handles import Caller, Handles
+from anabranch.fuse.handles import Caller, Handles, Listing
 from anabranch.fuse.messages import Messages
 from anabranch.fuse.roots import RootArea
 from anabranch.fuse.saver import Saver
@@ -71,13 +71,17 @@ class Operations:
         """Open a directory."""
         return self.handles.opendir(self._area(ino), ino).number
 
-    async def readdir(self, number: int, start: int) -> list[Item]:
-        """The names of an open directory from an ordinal on; from 0, they are read anew."""
+    async def readdir(self, number: int, start: int) -> Listing:
+        """An open directory, about to be listed from an ordinal on; from 0, its names are read anew."""
         listing = self.handles.listing(number)
         await self.committer.passage(listing.area)
+        stamp = listing.area.stamp(listing.ino)
         if listing.items is None or start == 0:
             listing.items = listing.area.list(listing.ino)
-        return listing.items[start:]
+        elif stamp != listing.stamp:
+            listing.items = [(name, None) for name, _ in listing.items]
+        listing.stamp = stamp
+        return listing
 
     def listed(self, found: Found) -> None:
         """A name of a listing was handed to the kernel, which knows it from now on."""

@@ -258,11 +258,13 @@ class Transport(pyfuse3.Operations):
 
     @_answer
     async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
-        for ordinal, item in enumerate(await self._operations.readdir(fh, start_id), start_id + 1):
-            found = item.find()
+        listing = await self._operations.readdir(fh, start_id)
+        items = listing.items or []
+        for ordinal in range(start_id, len(items)):
+            found = listing.area.listed(listing.ino, items[ordinal])
             if found is None:
                 continue
-            if not pyfuse3.readdir_reply(token, FileNameT(item.name), _encode(found), ordinal):
+            if not pyfuse3.readdir_reply(token, FileNameT(items[ordinal][0]), _encode(found), ordinal + 1):
                 return
             self._operations.listed(found)
 

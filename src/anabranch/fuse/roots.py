@@ -141,16 +141,13 @@ class RootArea(Area):
     def list(self, ino: Inode) -> list[Item]:
         if ino != ROOT:
             raise failure(errno.ENOTDIR)
-        return [self._item(ref.name) for ref in self._repository.branch_names()]
+        return [(ref.name.encode(), None) for ref in self._repository.branch_names()]
 
-    def _item(self, name: RefName) -> Item:
-        def find() -> Found | None:
-            try:
-                return self.branch(name).root()
-            except NotFoundError:
-                return None
-
-        return Item(name.encode(), find)
+    def listed(self, ino: Inode, item: Item) -> Found | None:
+        try:
+            return self.branch(RefName(item[0].decode())).root()
+        except NotFoundError:
+            return None
 
     # --- branches as directories ---
 
@@ -202,13 +199,7 @@ class RootArea(Area):
         self._branches[new] = self._branches.pop(old)
         self._touch()
 
-    def unlink(self, parent: Inode, name: bytes) -> None:
-        raise failure(errno.EPERM)
-
     def link(self, ino: Inode, parent: Inode, name: bytes) -> Found:
-        raise failure(errno.EPERM)
-
-    def setattr(self, ino: Inode, changes: object) -> Found:
         raise failure(errno.EPERM)
 
     def _existing(self, name: bytes) -> RefName:

@@ -21,7 +21,7 @@ def changes(table: Table, base: Version, old: Version | None = None) -> Iterator
     """The changes in order of their paths' parts. The working tree must not be changed meanwhile."""
     old = old or base
     yield from _root_change(table, base, old)
-    every_link = old is not base or any(table.nodes[ino].link_id for ino in table.dirty)
+    every_link = old.links != base.links or any(table.nodes[ino].link_id for ino in table.dirty)
     stack = [_pairs(b"", table, base, old, old.root, table.nodes[table.root], every_link=every_link)]
     while stack:
         found = next(stack[-1], None)
@@ -67,6 +67,10 @@ def _pairs(
             right = None if changed[name] == WHITEOUT else table.nodes[changed[name]]
             if left is not None or right is not None:
                 yield path + name, left and old.resolve(left)[0], right
+        return
+    if isinstance(after, Entry) and _is_directory(after) and not every_link:
+        for name, left, entry in old.trees.diff(old_tree, after.tree):
+            yield path + name, left and old.resolve(left)[0], entry
         return
     lefts, rights = dict(old.trees.entries(old_tree)), _children(table, base, after)
     for name in sorted(lefts.keys() | rights.keys()):

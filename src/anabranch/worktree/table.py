@@ -92,6 +92,13 @@ class Table:
         entry = self._trees.lookup(parent.base, name)
         return None if entry is None else self._clean(parent, name, entry)
 
+    def listed(self, parent: Node, name: bytes, child: object) -> Node | None:
+        """Like `child`, but cheaper with the clean entry that `children` gave while the directory had the same base."""
+        unchanged = name not in parent.changes and (parent.below is None or name not in parent.below.changes)
+        if isinstance(child, Entry) and unchanged:
+            return self._clean(parent, name, child)
+        return self.child(parent, name)
+
     def clean_number(self, parent: Inode, name: bytes, entry: Entry) -> Inode:
         """The number of a clean child, without making its node."""
         return self._number(parent, name, entry)[0]

@@ -75,6 +75,10 @@ class WorkingTree:
         """The children of a directory in order of their names."""
         return self.table.children(self._directory(ino))
 
+    def listed(self, parent: Inode, name: bytes, child: object) -> Attributes | None:
+        """The child of a name that `list` gave, if there still is one; see Table.listed."""
+        return self.table.listed(self._directory(parent), name, child)
+
     def read(self, ino: Inode, offset: int, length: int) -> bytes:
         """A range of a file, cut off at its end. Raises NotLoaded."""
         return self.table.get(ino).content.read(self.sources, offset, length)

@@ -1,0 +1,178 @@
+"""A repository from the outside: is all that is named there, whole, and in its canonical form?
+
+`check` walks every row of every log, every commit that it leads to, every tree, manifest and chunk, and raises
+AssertionError at what is not as docs/format.md says. It reads through the store's own checks and repeats none of
+their arithmetic where it can ask in another way: trees are built anew from their entries, content is cut anew.
+"""
+
+from collections import Counter
+
+import msgspec
+
+from anabranch.ids import ObjectId, RefName
+from anabranch.repo import Repository
+from anabranch.store.chunker import MAX_SIZE, cut
+from anabranch.store.meta import LOGS
+from anabranch.store.records import Kind, object_id, unseal
+from anabranch.versions.manifests import ZERO, Extents, Manifests, Stored, of
+from anabranch.versions.objects import INLINE_MAX, Commit, Entry, EntryKind, Form, Tag, encode, get_commit
+from anabranch.versions.refs import LogRow
+from anabranch.versions.trees import EMPTY_TREE, Totals
+
+RECUT_MAX = 64 * 1024 * 1024
+"""Content up to this many bytes is cut anew; of larger ones only the chunks are read."""
+
+
+def check(repository: Repository) -> int:
+    """Walk everything; returns the number of commits."""
+    return _Walk(repository).run()
+
+
+class _Walk:
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._objects = repository.objects
+        self._trees = repository.trees
+        self._commits: set[bytes] = set()
+        self._contents: set[bytes] = set()
+        self._chunks: dict[ObjectId, bytes | None] = {}
+        self._directories: dict[ObjectId, tuple[Totals, Counter[bytes]]] = {}
+        self._trees.empty()
+
+    def run(self) -> int:
+        newest: dict[RefName, tuple[int, bytes]] = {}
+        for name, number, row in self._logs():
+            newest[name] = number, row.commit
+            self._commit(ObjectId(row.commit))
+        for ref in (*self._repository.refs.all(tags=False), *self._repository.refs.all(tags=True)):
+            assert newest[ref.name] == (ref.number, ref.commit), f"{ref.name} is not where its log ends"
+        return len(self._commits)
+
+    def _logs(self) -> list[tuple[RefName, int, LogRow]]:
+        rows: list[tuple[RefName, int, LogRow]] = []
+        before: tuple[RefName, int, LogRow] | None = None
+        for key, sealed in self._repository.meta.scan(LOGS):
+            name, number = RefName(key[:-9].decode()), int.from_bytes(key[-8:], "big")
+            row = msgspec.msgpack.decode(unseal(sealed, f"{name}@{number}"), type=LogRow)
+            if before is not None and before[0] == name:
+                assert number == before[1] + 1, f"{name} has no row {before[1] + 1}"
+                assert row.time_ns > before[2].time_ns, f"{name}@{number} is not later than the row before"
+                assert row.previous == object_id(Kind.ROW, msgspec.msgpack.encode(before[2])), "the chain is broken"
+            else:
+                assert (number, row.previous) == (0, b""), f"the log of {name} does not start at 0"
+            before = name, number, row
+            rows.append(before)
+        return rows
+
+    def _commit(self, start: ObjectId) -> None:
+        todo = [start]
+        while todo:
+            identity = todo.pop()
+            if identity in self._commits:
+                continue
+            self._commits.add(identity)
+            commit = get_commit(self._objects, identity)
+            assert object_id(Kind.COMMIT, encode(commit)) == identity, f"commit {identity.hex()} is not canonical"
+            parents = [ObjectId(parent) for parent in commit.parents]
+            generations = [get_commit(self._objects, parent).generation for parent in parents]
+            assert commit.generation == (1 + max(generations) if generations else 0)
+            assert list(commit.metadata) == sorted(commit.metadata)
+            self._root(commit)
+            todo += parents
+
+    def _root(self, commit: Commit) -> None:
+        assert commit.root.kind == EntryKind.DIRECTORY
+        names = self._entry(commit.root)
+        rows = {link_id: row for link_id, row in self._trees_links(ObjectId(commit.links))}
+        assert names.keys() == rows.keys(), "the link tree does not hold just the links that are named"
+        for link_id, (entry, count) in rows.items():
+            assert count == names[link_id], f"link {link_id.hex()} has {names[link_id]} names, not {count}"
+            self._leaf(entry)
+
+    def _trees_links(self, links: ObjectId) -> list[tuple[bytes, tuple[Entry, int]]]:
+        rows = [(link_id, row) for link_id, _, row in self._trees.diff_links(EMPTY_TREE, links) if row is not None]
+        assert self._trees.apply_links(EMPTY_TREE, rows) == links, f"link tree {links.hex()} is not canonical"
+        return [(link_id, (row.entry, row.names)) for link_id, row in rows]
+
+    def _entry(self, entry: Entry) -> Counter[bytes]:
+        """Check a directory's entry; returns how often each link id is named below it."""
+        totals, names = self._directory(entry.tree)
+        held = (entry.size, entry.tag(Tag.FILES), entry.tag(Tag.SUBDIRECTORIES))
+        assert held == (totals.bytes, totals.files, totals.subdirectories), "a directory's totals are wrong"
+        assert all((entry.extra or {}).values()), "a directory's entry holds a zero that it should leave out"
+        return names
+
+    def _directory(self, tree: ObjectId) -> tuple[Totals, Counter[bytes]]:
+        if (known := self._directories.get(tree)) is not None:
+            return known
+        entries = list(self._trees.entries(tree))
+        assert self._trees.apply(EMPTY_TREE, entries) == tree, f"tree {tree.hex()} is not canonical"
+        names: Counter[bytes] = Counter()
+        files = size = subdirectories = 0
+        for name, entry in entries:
+            assert 1 <= len(name) <= 255, f"bad name {name!r}"
+            assert not {b"/", b"\0"} & {name[i : i + 1] for i in range(len(name))}, f"bad name {name!r}"
+            size += entry.size
+            if entry.kind == EntryKind.DIRECTORY:
+                names += self._entry(entry)
+                files += entry.tag(Tag.FILES)
+                subdirectories += 1
+                continue
+            files += 1
+            if entry.kind == EntryKind.LINK:
+                assert entry == Entry(EntryKind.LINK, content=entry.content), "a link's entry holds more than its id"
+                names[entry.content] += 1
+            else:
+                self._leaf(entry)
+        totals = self._trees.totals(tree)
+        assert (totals.entries, totals.files, totals.bytes) == (len(entries), files, size), "a tree's totals are wrong"
+        assert totals.subdirectories == subdirectories
+        self._directories[tree] = totals, names
+        return totals, names
+
+    def _leaf(self, entry: Entry) -> None:
+        assert entry.kind not in (EntryKind.DIRECTORY, EntryKind.LINK)
+        assert 0 <= entry.mode <= 0o7777
+        if entry.kind == EntryKind.SYMLINK:
+            assert entry.size == len(entry.content)
+        elif entry.kind == EntryKind.FILE:
+            self._content(of(entry))
+        else:
+            assert (entry.size, entry.form, entry.content) == (0, Form.EMPTY, b"")
+
+    def _content(self, stored: Stored) -> None:
+        if stored.form in (Form.EMPTY, Form.INLINE):
+            assert stored.size == len(stored.content) <= INLINE_MAX
+            assert (stored.form == Form.EMPTY) == (stored.size == 0), "an empty file is not inline"
+            return
+        if stored.content in self._contents:
+            return
+        self._contents.add(stored.content)
+        assert stored.size > INLINE_MAX, "a file this small belongs into its entry"
+        extents = self._repository.contents.extents(stored)
+        assert extents.size == stored.size
+        if stored.form == Form.MANIFEST:
+            single = len(extents.pieces) == 1 and extents.pieces[0].repeat == 1 and extents.pieces[0].chunk != ZERO
+            assert not single, "a file of one chunk needs no manifest"
+            assert Extents(Manifests(self._objects).pieces(ObjectId(stored.content))).pieces == extents.pieces
+        for piece, after in zip(extents.pieces, [*extents.pieces[1:], None], strict=True):
+            assert after is None or piece.chunk != after.chunk, "equal chunks side by side are one row"
+            if piece.chunk == ZERO:
+                assert piece.length == MAX_SIZE, "only a maximal chunk of zeros has the reserved id"
+            else:
+                self._chunk(piece.chunk, piece.length)
+        if stored.size <= RECUT_MAX:
+            self._recut(stored, extents)
+
+    def _chunk(self, identity: ObjectId, length: int) -> None:
+        if identity not in self._chunks:
+            raw = self._repository.chunks.get(identity)
+            assert object_id(Kind.CHUNK, raw) == identity, f"chunk {identity.hex()} holds other bytes"
+            assert raw != bytes(MAX_SIZE), "a maximal chunk of zeros is never stored"
+            self._chunks[identity] = None
+            assert len(raw) == length
+
+    def _recut(self, stored: Stored, extents: Extents) -> None:
+        whole = b"".join(self._repository.contents.stream(stored))
+        lengths = [piece.length for piece in extents.pieces for _ in range(piece.repeat)]
+        assert cut(whole, final=True) == lengths, "the content is not cut where its bytes say"

@@ -1,0 +1,179 @@
+"""A filesystem in plain Python, to hold the working tree against: items in dictionaries, nothing clever.
+
+Hard links are one item under several names. Operations raise the OSError that the system call would give.
+"""
+
+import copy
+import errno
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from anabranch.versions.objects import EntryKind
+
+Path = tuple[bytes, ...]
+
+
+@dataclass(eq=False)
+class Item:
+    """A file, directory, link or FIFO. What is None was not looked at yet."""
+
+    kind: EntryKind
+    mode: int
+    ino: int | None = None
+    mtime_ns: int | None = None
+    data: bytearray = field(default_factory=bytearray)
+    target: bytes = b""
+    children: dict[bytes, "Item"] = field(default_factory=dict)
+
+    @property
+    def is_directory(self) -> bool:
+        return self.kind == EntryKind.DIRECTORY
+
+    @property
+    def size(self) -> int:
+        return len(self.target) if self.kind == EntryKind.SYMLINK else len(self.data)
+
+    def copy(self) -> "Item":
+        """Everything below, as it is now; hard links stay hard links."""
+        return copy.deepcopy(self)
+
+
+def failure(code: int) -> OSError:
+    return OSError(code, os.strerror(code))
+
+
+class Model:
+    """One branch."""
+
+    def __init__(self, root: Item) -> None:
+        self.root = root
+
+    # --- looking ---
+
+    def walk(self) -> Iterator[tuple[Path, Item]]:
+        """Every name but the root's, parents before children."""
+        return walk(self.root)
+
+    def directories(self) -> list[Path]:
+        return [(), *(path for path, item in self.walk() if item.is_directory)]
+
+    def at(self, path: Path) -> Item:
+        item = self.root
+        for name in path:
+            item = item.children[name]
+        return item
+
+    # --- changing: each returns the items whose mtime moved ---
+
+    def create(self, directory: Path, name: bytes, item: Item) -> list[Item]:
+        parent = self.at(directory)
+        if name in parent.children:
+            raise failure(errno.EEXIST)
+        parent.children[name] = item
+        return [parent, item]
+
+    def link(self, item: Item, directory: Path, name: bytes) -> list[Item]:
+        if item.is_directory:
+            raise failure(errno.EPERM)
+        return self.create(directory, name, item)[:1]
+
+    def unlink(self, directory: Path, name: bytes) -> list[Item]:
+        parent = self.at(directory)
+        if parent.children[name].is_directory:
+            raise failure(errno.EISDIR)
+        del parent.children[name]
+        return [parent]
+
+    def rmdir(self, directory: Path, name: bytes) -> list[Item]:
+        parent = self.at(directory)
+        item = parent.children[name]
+        if not item.is_directory:
+            raise failure(errno.ENOTDIR)
+        if item.children:
+            raise failure(errno.ENOTEMPTY)
+        del parent.children[name]
+        return [parent]
+
+    def rename(self, directory: Path, name: bytes, to: Path, new: bytes) -> list[Item]:
+        parent, new_parent = self.at(directory), self.at(to)
+        item, target = parent.children[name], new_parent.children.get(new)
+        if target is item:
+            return []
+        if target is not None:
+            if target.is_directory and not item.is_directory:
+                raise failure(errno.EISDIR)
+            if target.is_directory and target.children:
+                raise failure(errno.ENOTEMPTY)
+            if item.is_directory and not target.is_directory:
+                raise failure(errno.ENOTDIR)
+        del parent.children[name]
+        new_parent.children[new] = item
+        return [parent, new_parent]
+
+    def exchange(self, directory: Path, name: bytes, to: Path, new: bytes) -> list[Item]:
+        parent, new_parent = self.at(directory), self.at(to)
+        item, target = parent.children[name], new_parent.children[new]
+        if item is target:
+            return []
+        parent.children[name], new_parent.children[new] = target, item
+        return [parent, new_parent]
+
+    @staticmethod
+    def write(item: Item, offset: int, data: bytes) -> list[Item]:
+        item.data.extend(bytes(max(0, offset - len(item.data))))
+        item.data[offset : offset + len(data)] = data
+        return [item]
+
+    @staticmethod
+    def truncate(item: Item, size: int) -> list[Item]:
+        del item.data[size:]
+        item.data.extend(bytes(size - len(item.data)))
+        return [item]
+
+
+def walk(root: Item, path: Path = ()) -> Iterator[tuple[Path, Item]]:
+    for name in sorted(root.children):
+        item = root.children[name]
+        yield (*path, name), item
+        if item.is_directory:
+            yield from walk(item, (*path, name))
+
+
+def link_counts(root: Item) -> dict[int, int]:
+    """st_nlink by identity of the item."""
+    names = Counter(id(item) for _, item in walk(root) if not item.is_directory)
+    counts = dict(names)
+    for item in (root, *(item for _, item in walk(root))):
+        if item.is_directory:
+            counts[id(item)] = 2 + sum(child.is_directory for child in item.children.values())
+    return counts
+
+
+def differences(old: Item | None, new: Item) -> set[Path]:
+    """The paths on which two states differ, as a commit sees it: the time of a directory alone is no change."""
+    before = {} if old is None else dict(walk(old))
+    after = dict(walk(new))
+    paths = {path for path in before.keys() | after.keys() if _differ(before.get(path), after.get(path))}
+    if old is not None and old.mode != new.mode:
+        paths.add(())
+    return paths
+
+
+def _differ(old: Item | None, new: Item | None) -> bool:
+    if old is None or new is None or old.kind != new.kind or old.mode != new.mode:
+        return True
+    if old.is_directory:
+        return False
+    return (old.data, old.target, old.mtime_ns) != (new.data, new.target, new.mtime_ns)
+
+
+def set_user_bits_dropped(mode: int) -> int:
+    """What a write leaves of a mode."""
+    if mode & (stat.S_ISUID | stat.S_ISGID):
+        mode &= ~stat.S_ISUID
+        if mode & stat.S_IXGRP:
+            mode &= ~stat.S_ISGID
+    return mode

@@ -1,0 +1,601 @@
+"""A working tree, its checkpoints and its commits against a plain model, through crashes too.
+
+The machine does what the mount does: look up, load what is missing and try again, cut and write checkpoints, take a
+commit apart into its steps with changes between them. After every step the whole branch is compared with the model.
+"""
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from anabranch.commit import Candidate
+from anabranch.errors import NothingToCommitError
+from anabranch.ids import ObjectId, RefName
+from anabranch.repo import Repository
+from anabranch.versions.contents import NotLoaded
+from anabranch.versions.diff import ChangeKind
+from anabranch.versions.objects import INLINE_MAX, Entry, EntryKind
+from anabranch.worktree import settle
+from anabranch.worktree.checkpoint import Cut, overlays_of
+from anabranch.worktree.inodes import Attributes, Inode
+from anabranch.worktree.table import Built, Frozen
+from anabranch.worktree.tree import RENAME_EXCHANGE, Changes, WorkingTree
+from tests.unit import consistency
+from tests.unit.helpers import GID, MAIN, UID, WHO, make_repository, random_bytes, scratch
+from tests.unit.model import Item, Model, Path, differences, link_counts, walk
+
+NAMES = [b"a", b"b", b"c", b"data.csv", b"\xff\xfe"]
+MODES = [0o644, 0o600, 0o755]
+KINDS = [EntryKind.FILE, EntryKind.FILE, EntryKind.DIRECTORY, EntryKind.SYMLINK, EntryKind.FIFO]
+SIZES = [1, 100, 511, 513, 3_000, 60_000, 70_000, 150_000]
+OFFSETS = [None, 0, 0, 1, 400, 10_000, 65_536, 100_000, 262_144]
+TRUNCATED = [0, 1, 512, 5_000, 65_536, 65_537, 140_000, 300_000]
+DEEPEST = 3
+
+names = st.sampled_from(NAMES)
+modes = st.sampled_from(MODES)
+picks = st.integers(0, 255)
+
+
+@dataclass
+class Version:
+    """A commit, and what it must hold for ever."""
+
+    number: int
+    commit: ObjectId
+    root: Item
+
+
+@dataclass
+class State:
+    """One branch as it should be."""
+
+    name: RefName
+    model: Model
+    versions: list[Version] = field(default_factory=list)
+    opened: list[Item] = field(default_factory=list)
+
+    @property
+    def committed(self) -> Item | None:
+        """The last commit; None for the empty one."""
+        return self.versions[-1].root if self.versions else None
+
+
+@dataclass
+class Moment:
+    """All branches at the instant of a cut: what a crash brings back."""
+
+    roots: dict[RefName, Item]
+    written: int
+    """How much of the log of writes had happened: later ones may or may not be there after a crash."""
+
+
+@dataclass
+class Commit:
+    """A commit under way."""
+
+    state: State
+    frozen: Frozen
+    root: Item
+    expected: int
+    candidate: Candidate | None = None
+    built: Built | None = None
+    cut: Cut | None = None
+    moment: Moment | None = None
+    number: int | None = None
+
+
+class WorkingTreeMachine(RuleBasedStateMachine):
+    """The rules are what programs, the mount and the power supply do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._scratch = scratch()
+        self.path = self._scratch.__enter__() / "repository"
+        self.repository = make_repository(self.path)
+        self.states = {MAIN: State(MAIN, Model(Item(EntryKind.DIRECTORY, 0o755)))}
+        self.state = self.states[MAIN]
+        self.moment = Moment({}, 0)
+        self.writes: list[tuple[RefName, int | None, int, bytes]] = []
+        self.commit: Commit | None = None
+        self.saving: tuple[Cut, Moment] | None = None
+        self.small: tuple[RefName, list[settle.Small], list] | None = None
+        self.count = 0
+
+    def teardown(self) -> None:
+        try:
+            self.repository.close()
+            with Repository(self.path) as reader:
+                for state in self.states.values():
+                    for version in state.versions:
+                        self._holds(reader, version)
+                consistency.check(reader)
+        finally:
+            self._scratch.__exit__(None, None, None)
+
+    # --- helpers ---
+
+    @property
+    def model(self) -> Model:
+        return self.state.model
+
+    @property
+    def tree(self) -> WorkingTree:
+        return self.repository.branch(self.state.name).tree
+
+    def _loaded(self, call: Callable):
+        """As the mount: load what is missing, try again."""
+        while True:
+            try:
+                return call()
+            except NotLoaded as missing:
+                self.repository.contents.load(missing.chunks)
+
+    def _find(self, path: Path) -> Inode:
+        ino, item = self.tree.root, self.model.root
+        for name in path:
+            attributes, item = self.tree.lookup(ino, name), item.children[name]
+            ino = attributes.ino
+            assert item.ino in (None, ino), f"{path}: the inode number changed"
+            item.ino = ino
+        return ino
+
+    def _both(self, real: Callable, model: Callable[[], list[Item]]) -> bool:
+        """Do it on both sides; both succeed or fail alike. The times that moved are taken from the real one."""
+        try:
+            moved = model()
+        except OSError as expected:
+            with pytest.raises(OSError) as caught:
+                self._loaded(real)
+            assert caught.value.errno == expected.errno, errno.errorcode[caught.value.errno or 0]
+            return False
+        self._loaded(real)
+        for item in moved:
+            item.mtime_ns = None
+        return True
+
+    def _named(self, pick: int, kinds: Callable[[Item], bool] = lambda item: True) -> tuple[Path, Item] | None:
+        found = [(path, item) for path, item in self.model.walk() if kinds(item)]
+        return found[pick % len(found)] if found else None
+
+    def _file(self, pick: int) -> tuple[Inode, Item] | None:
+        """Any file: by one of its names, or by an open handle."""
+        found = self._named(pick, lambda item: item.kind == EntryKind.FILE)
+        opened = self.state.opened
+        if opened and pick % 3 == 0:
+            item = opened[pick % len(opened)]
+            assert item.ino is not None
+            return Inode(item.ino), item
+        return None if found is None else (self._find(found[0]), found[1])
+
+    def _folder(self, pick: int, deepest: int = DEEPEST) -> Path:
+        found = [path for path in self.model.directories() if len(path) < deepest]
+        return found[pick % len(found)]
+
+    def _data(self, size: int) -> bytes:
+        self.count += 1
+        return random_bytes(self.count, size)
+
+    # --- what programs do ---
+
+    @rule(folder=picks, name=names, kind=st.sampled_from(KINDS), mode=modes)
+    def make(self, folder: int, name: bytes, kind: EntryKind, mode: int) -> None:
+        path = self._folder(folder)
+        target = b"to " + name if kind == EntryKind.SYMLINK else b""
+        item = Item(kind, mode, target=target)
+        parent = self._find(path)
+        self._both(
+            lambda: self.tree.create(parent, name, kind, mode, UID, GID, target=target),
+            lambda: self.model.create(path, name, item),
+        )
+
+    @rule(folder=picks, name=names, size=st.sampled_from(SIZES))
+    def copy_in(self, folder: int, name: bytes, size: int) -> None:
+        """A new file with content, as cp makes it."""
+        path = self._folder(folder)
+        item = Item(EntryKind.FILE, 0o644)
+        parent = self._find(path)
+        made = self._both(
+            lambda: self.tree.create(parent, name, EntryKind.FILE, 0o644, UID, GID),
+            lambda: self.model.create(path, name, item),
+        )
+        if made:
+            self._write(self._find((*path, name)), item, 0, self._data(size))
+
+    @rule(pick=picks, offset=st.sampled_from(OFFSETS), size=st.sampled_from(SIZES), zeros=st.booleans())
+    def write(self, pick: int, offset: int | None, size: int, zeros: bool) -> None:
+        if (found := self._file(pick)) is not None:
+            at = len(found[1].data) if offset is None else offset
+            if at + size <= 512 * 1024:
+                self._write(*found, at, bytes(size) if zeros else self._data(size))
+
+    def _write(self, ino: Inode, item: Item, offset: int, data: bytes) -> None:
+        self._both(lambda: self.tree.write(ino, offset, data), lambda: self.model.write(item, offset, data))
+        self.writes.append((self.state.name, item.ino, offset, data))
+
+    @rule(pick=picks, size=st.sampled_from(TRUNCATED))
+    def truncate(self, pick: int, size: int) -> None:
+        if (found := self._file(pick)) is not None:
+            ino, item = found
+            self._both(lambda: self.tree.setattr(ino, Changes(size=size)), lambda: self.model.truncate(item, size))
+
+    @rule(pick=picks, mode=modes)
+    def chmod(self, pick: int, mode: int) -> None:
+        if (found := self._named(pick)) is not None:
+            ino = self._find(found[0])
+            self.tree.setattr(ino, Changes(mode=mode))
+            found[1].mode = mode
+
+    @rule(pick=picks, mtime=st.sampled_from([1_000_000_000, 2_000_000_007]))
+    def touch(self, pick: int, mtime: int) -> None:
+        if (found := self._named(pick)) is not None:
+            self.tree.setattr(self._find(found[0]), Changes(mtime_ns=mtime))
+            found[1].mtime_ns = mtime
+
+    @rule(pick=picks, folder=picks, new=names, exchange=st.booleans())
+    def rename(self, pick: int, folder: int, new: bytes, exchange: bool) -> None:
+        if (found := self._named(pick)) is None:
+            return
+        path, item = found
+        to = self._folder(folder, DEEPEST - 1 if item.is_directory else DEEPEST)
+        if ((*to, new)[: len(path)] == path and (*to, new) != path) or path[: len(to) + 1] == (*to, new) != path:
+            return  # a directory into itself: the kernel refuses
+        target = self.model.at(to).children.get(new)
+        if exchange and (target is None or (target.is_directory and len(path) >= DEEPEST)):
+            return
+        old_parent, new_parent = self._find(path[:-1]), self._find(to)
+        change = self.model.exchange if exchange else self.model.rename
+        self._both(
+            lambda: self.tree.rename(old_parent, path[-1], new_parent, new, RENAME_EXCHANGE if exchange else 0),
+            lambda: change(path[:-1], path[-1], to, new),
+        )
+
+    @rule(pick=picks, folder=picks, new=names)
+    def link(self, pick: int, folder: int, new: bytes) -> None:
+        if (found := self._named(pick, lambda item: not item.is_directory)) is not None:
+            to = self._folder(folder)
+            ino, parent = self._find(found[0]), self._find(to)
+            self._both(lambda: self.tree.link(ino, parent, new), lambda: self.model.link(found[1], to, new))
+
+    @rule(pick=picks, wrong=st.integers(0, 9))
+    def remove(self, pick: int, wrong: int) -> None:
+        if (found := self._named(pick)) is not None:
+            *folder, name = found[0]
+            parent = self._find(tuple(folder))
+            if found[1].is_directory != (wrong == 0):
+                self._both(lambda: self.tree.rmdir(parent, name), lambda: self.model.rmdir(tuple(folder), name))
+            else:
+                self._both(lambda: self.tree.unlink(parent, name), lambda: self.model.unlink(tuple(folder), name))
+
+    @rule(pick=picks)
+    def open(self, pick: int) -> None:
+        if (found := self._named(pick, lambda item: item.kind == EntryKind.FILE)) is not None:
+            ino = self._find(found[0])
+            if found[1] not in self.state.opened:
+                self.tree.table.known.add(ino)
+                self.state.opened.append(found[1])
+
+    @precondition(lambda self: self.state.opened)
+    @rule(pick=picks)
+    def close(self, pick: int) -> None:
+        item = self.state.opened.pop(pick % len(self.state.opened))
+        assert item.ino is not None
+        self.tree.table.forget(Inode(item.ino))
+
+    @rule()
+    def forget(self) -> None:
+        """The kernel drops all that is not open."""
+        opened = {item.ino for item in self.state.opened}
+        for ino in list(self.tree.table.nodes):
+            if ino not in opened:
+                self.tree.table.forget(ino)
+
+    # --- a commit, step by step ---
+
+    @precondition(lambda self: self.commit is None)
+    @rule()
+    def freeze(self) -> None:
+        expected = self.repository.refs.get(self.state.name).number
+        frozen = self.repository.freeze(self.state.name)
+        self.commit = Commit(self.state, frozen, self._observed().copy(), expected)
+
+    @precondition(lambda self: self.commit is not None and self.commit.candidate is None)
+    @rule()
+    def build(self) -> None:
+        assert self.commit is not None
+        changed = differences(self.commit.state.committed, self.commit.root)
+        try:
+            self.commit.candidate = self.repository.build(self.commit.frozen)
+        except NothingToCommitError:
+            assert not changed
+            self.thaw()
+        else:
+            assert changed
+
+    @precondition(lambda self: self.commit is not None and self.commit.cut is None)
+    @rule()
+    def thaw(self) -> None:
+        """The commit fails before its transaction."""
+        assert self.commit is not None
+        self.repository.thaw(self.commit.state.name)
+        self.commit = None
+
+    @precondition(lambda self: self.commit and self.commit.candidate and not self.commit.cut and not self.saving)
+    @rule()
+    def conclude(self) -> None:
+        assert self.commit is not None
+        assert self.commit.candidate is not None
+        self.count += 1
+        self.commit.built = self.repository.conclude(self.commit.candidate, f"message {self.count}", "ann")
+        self.commit.cut = self.repository.commit_cut(self.commit.state.name, self.commit.built)
+        self.commit.moment = self._moment()
+
+    @precondition(lambda self: self.commit and self.commit.cut and self.commit.number is None)
+    @rule()
+    def write_fails(self) -> None:
+        """The disk is full: the transaction does not happen."""
+        assert self.commit is not None
+        assert self.commit.cut is not None
+        self.repository.keep_cut(self.commit.cut)
+        self.repository.thaw(self.commit.state.name)
+        self.commit = None
+
+    @precondition(lambda self: self.commit and self.commit.cut and self.commit.number is None)
+    @rule()
+    def write_commit(self) -> None:
+        commit = self.commit
+        assert commit is not None
+        assert commit.built is not None
+        assert commit.cut is not None
+        assert commit.moment is not None
+        name = commit.state.name
+        commit.number = self.repository.write_commit(name, commit.expected, commit.built, commit.cut, WHO)
+        self.moment = commit.moment
+        commit.state.versions.append(Version(commit.number, commit.built.commit, commit.root))
+        assert self.repository.resolve(f"{name}@{commit.number}").id == commit.built.commit
+
+    @precondition(lambda self: self.commit is not None and self.commit.number is not None)
+    @rule()
+    def advance(self) -> None:
+        commit = self.commit
+        assert commit is not None
+        assert commit.built is not None
+        assert commit.cut is not None
+        ended = self.repository.advance(commit.state.name, commit.built, commit.cut)
+        self.repository.sweep(commit.state.name, ended)
+        self.commit = None
+        self._holds(self.repository, commit.state.versions[-1])
+
+    @precondition(lambda self: self.commit is None and self.saving is None)
+    @rule()
+    def commit_at_once(self) -> None:
+        root = self._observed().copy()
+        changed = differences(self.state.committed, root)
+        try:
+            done = self.repository.commit(self.state.name, "at once", WHO)
+        except NothingToCommitError:
+            assert not changed
+        else:
+            assert changed
+            assert done.files == sum(1 for path in changed if not self._only_directory(path, root))
+            self.moment = self._moment()
+            self.state.versions.append(Version(done.number, done.id, root))
+            assert not self.repository.status(self.state.name)
+
+    def _only_directory(self, path: Path, root: Item) -> bool:
+        sides = [dict(walk(side)).get(path) for side in (self.state.committed, root) if side is not None]
+        return path == () or all(side is None or side.is_directory for side in sides)
+
+    # --- checkpoints and crashes ---
+
+    def _moment(self) -> Moment:
+        roots = {name: state.model.root.copy() for name, state in self.states.items()}
+        return Moment(roots, len(self.writes))
+
+    @precondition(lambda self: self.saving is None and (self.commit is None or self.commit.cut is None))
+    @rule()
+    def checkpoint(self) -> None:
+        self.repository.checkpoint()
+        self.moment = self._moment()
+        if self.commit is None:
+            tables = [branch.tree.table for branch in self.repository.branches.values()]
+            assert set(self.repository.overlays.numbers()) == set().union(*map(overlays_of, tables))
+
+    @precondition(lambda self: self.saving is None and (self.commit is None or self.commit.cut is None))
+    @rule()
+    def cut(self) -> None:
+        """The saver begins: what changes from here on is not in this checkpoint."""
+        self.saving = self.repository.cut(), self._moment()
+
+    @precondition(lambda self: self.saving is not None)
+    @rule(fails=st.booleans())
+    def write_cut(self, fails: bool) -> None:
+        assert self.saving is not None
+        (cut, moment), self.saving = self.saving, None
+        if fails:
+            self.repository.keep_cut(cut)
+            return
+        self.repository.write_cut(cut)
+        self.repository.after_cut(cut)
+        self.moment = moment
+
+    @precondition(lambda self: self.small is None)
+    @rule()
+    def choose_small(self) -> None:
+        """The saver stores small files ahead."""
+        chosen = settle.choose(self.tree.table, set())
+        repository = self.repository
+        stored = settle.store(repository.objects, repository.chunks, self.tree.sources, chosen)
+        self.small = self.state.name, chosen, stored
+
+    @precondition(lambda self: self.small is not None)
+    @rule()
+    def settle_small(self) -> None:
+        assert self.small is not None
+        name, chosen, stored = self.small
+        settle.settle(self.repository.branch(name).tree.table, chosen, stored)
+        self.small = None
+
+    @rule(kept=st.booleans())
+    def reopen(self, kept: bool) -> None:
+        """The process ends; unless `kept`, it had no time for a last checkpoint."""
+        if kept and not self.saving and not (self.commit and self.commit.cut):
+            self._observed()
+            self.repository.checkpoint()
+            self.moment = self._moment()
+        self.repository.close()
+        self.repository = Repository(self.path, writable=True)
+        self.commit = self.saving = self.small = None
+        for name, state in self.states.items():
+            state.opened = []
+            last = state.committed
+            fresh = Item(EntryKind.DIRECTORY, 0o755) if last is None else _without_numbers(last)
+            state.model = Model(self.moment.roots[name].copy() if name in self.moment.roots else fresh)
+            self._accept_torn_writes(state)
+        self.moment = self._moment()
+
+    def _accept_torn_writes(self, state: State) -> None:
+        """A write after the last checkpoint may be there in part, if the file was unsaved already then."""
+        tree = self.repository.branch(state.name).tree
+        later = self.writes[self.moment.written :]
+        for path, item in walk(state.model.root):
+            writes = [(at, data) for name, ino, at, data in later if (name, ino) == (state.name, item.ino)]
+            if item.kind != EntryKind.FILE or not writes:
+                continue
+            ino = tree.root
+            for name in path:
+                ino = tree.lookup(ino, name).ino
+            actual = self._loaded(lambda ino=ino: tree.read(ino, 0, 1 << 30))
+            assert len(actual) == len(item.data), "a crash changed the size of a file"
+            for at, (old, new) in enumerate(zip(item.data, actual, strict=True)):
+                if old != new:
+                    assert any(0 <= at - start < len(data) and data[at - start] == new for start, data in writes)
+            item.data = bytearray(actual)
+
+    # --- branches ---
+
+    @precondition(lambda self: self.state.versions and len(self.states) < 3)
+    @rule(pick=picks)
+    def branch(self, pick: int) -> None:
+        version = self.state.versions[pick % len(self.state.versions)]
+        name = RefName(f"branch{len(self.states)}")
+        self.repository.create_branch(name, version.commit, WHO)
+        model = Model(_without_numbers(version.root))
+        self.state = self.states[name] = State(name, model, [Version(0, version.commit, version.root)])
+
+    @rule(pick=picks)
+    def switch(self, pick: int) -> None:
+        self.state = list(self.states.values())[pick % len(self.states)]
+
+    # --- what always holds ---
+
+    def _observed(self) -> Item:
+        """Fill in the times that moved, which only the clock knows."""
+        self.the_branch_is_as_the_model()
+        return self.model.root
+
+    @invariant()
+    def the_branch_is_as_the_model(self) -> None:
+        root, counts = self.model.root, link_counts(self.model.root)
+        self._same(self.tree.getattr(self.tree.root), root, counts)
+        seen: dict[int, Item] = {}
+        self._directory(self.tree.root, root, counts, seen)
+        for item in self.state.opened:
+            assert item.ino is not None
+            attributes = self.tree.getattr(Inode(item.ino))
+            self._same(attributes, item, counts)
+            assert self._content(attributes) == item.data
+
+    def _directory(self, ino: Inode, directory: Item, counts: dict[int, int], seen: dict[int, Item]) -> None:
+        assert [name for name, _ in self.tree.list(ino)] == sorted(directory.children)
+        for name, item in sorted(directory.children.items()):
+            attributes = self.tree.lookup(ino, name)
+            self._same(attributes, item, counts)
+            assert seen.setdefault(attributes.ino, item) is item, f"{name!r} has the number of another file"
+            if item.kind == EntryKind.FILE:
+                assert self._content(attributes) == item.data, f"the content of {name!r} is wrong"
+            elif item.kind == EntryKind.SYMLINK:
+                assert self.tree.readlink(attributes.ino) == item.target
+            elif item.is_directory:
+                self._directory(attributes.ino, item, counts, seen)
+
+    def _content(self, attributes: Attributes) -> bytes:
+        tree = self.tree
+        return self._loaded(lambda: tree.read(attributes.ino, 0, attributes.size))
+
+    @staticmethod
+    def _same(attributes: Attributes, item: Item, counts: dict[int, int]) -> None:
+        if item.ino is None:
+            item.ino = attributes.ino
+        if item.mtime_ns is None:
+            item.mtime_ns = attributes.mtime_ns
+        assert (attributes.ino, attributes.mtime_ns) == (item.ino, item.mtime_ns)
+        assert (attributes.kind, attributes.mode) == (item.kind, item.mode)
+        assert attributes.links == counts.get(id(item), 0)
+        assert item.is_directory or attributes.size == item.size
+
+    @invariant()
+    def status_shows_what_a_commit_would_change(self) -> None:
+        if self.commit is not None and self.commit.number is not None and self.commit.state is self.state:
+            return  # the new version is there, the table is just not told yet
+        expected = differences(self.state.committed, self.model.root)
+        changes = {change.path: change for change in self.repository.status(self.state.name)}
+        shown = {() if path == b"." else tuple(path.split(b"/")) for path in changes}
+        assert expected <= shown
+        for path in shown - expected:  # larger content written with the same bytes is not compared
+            change = changes[b"/".join(path)]
+            assert (change.change, change.old_size) == (ChangeKind.MODIFIED, change.new_size)
+            assert (change.new_size or 0) > INLINE_MAX
+        if not shown:
+            assert self.repository.is_clean(self.state.name)
+        if expected:
+            assert not self.repository.is_clean(self.state.name)
+
+    def _holds(self, repository: Repository, version: Version) -> None:
+        """Read a commit by path: everything is as the model was."""
+        found = repository.version(version.commit)
+        counts = link_counts(version.root)
+        todo: list[tuple[Entry, Item]] = [(found.root, version.root)]
+        while todo:
+            entry, item = todo.pop()
+            assert (entry.kind, entry.mode) == (item.kind, item.mode)
+            assert item.mtime_ns in (None, entry.mtime_ns)
+            if item.is_directory:
+                entries = dict(found.trees.entries(entry.tree))
+                assert entries.keys() == item.children.keys()
+                for name, child in item.children.items():
+                    resolved, links = found.resolve(entries[name])
+                    assert links == counts[id(child)]
+                    todo.append((resolved, child))
+            elif item.kind == EntryKind.FILE:
+                assert b"".join(repository.read(entry)) == item.data
+            elif item.kind == EntryKind.SYMLINK:
+                assert entry.content == item.target
+
+
+def _without_numbers(root: Item) -> Item:
+    """The same files on another branch, where they have other inode numbers."""
+    root = root.copy()
+    for item in (root, *(item for _, item in walk(root))):
+        item.ino = None
+    return root
+
+
+def test_a_working_tree_behaves_like_the_model_through_commits_and_crashes() -> None:
+    run_state_machine_as_test(
+        WorkingTreeMachine,
+        settings=settings(
+            max_examples=60, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )

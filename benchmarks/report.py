@@ -97,7 +97,7 @@ def _notes(results: Results, method: Method) -> list[str]:
     notes = [
         f"Linux {method.kernel}, {method.cores} cores, {method.memory_gib} GiB, Python {method.python}, "
         f"pyfuse3 {method.pyfuse3}; load {method.load_before} before the run.",
-        f"{method.rounds} rounds; CSV {method.csv_mib} MiB, noise {method.noise_mib} MiB, "
+        f"Rounds: {method.rounds}; CSV {method.csv_mib} MiB, noise {method.noise_mib} MiB, "
         f"{method.small_files} small files.",
         f"Ratios are of rates of the same round. Read-ahead of the device: {read_ahead}.",
     ]

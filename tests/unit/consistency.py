@@ -83,7 +83,7 @@ class _Walk:
     def _root(self, commit: Commit) -> None:
         assert commit.root.kind == EntryKind.DIRECTORY
         names = self._entry(commit.root)
-        rows = {link_id: row for link_id, row in self._trees_links(ObjectId(commit.links))}
+        rows = dict(self._trees_links(ObjectId(commit.links)))
         assert names.keys() == rows.keys(), "the link tree does not hold just the links that are named"
         for link_id, (entry, count) in rows.items():
             assert count == names[link_id], f"link {link_id.hex()} has {names[link_id]} names, not {count}"

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from hypothesis import HealthCheck, Phase, settings
+
 from anabranch import repo
 from anabranch.ids import RefName
 from anabranch.repo import Repository
@@ -22,6 +24,24 @@ WHO = Who("ann", "test")
 UID, GID = 1000, 1001
 
 T = TypeVar("T")
+
+SEARCH = int(os.environ.get("ANABRANCH_SEARCH", "0"))
+"""0: the same examples every time. A number: that many times as many, and other ones each time."""
+
+
+def examples(count: int, *, steps: int = 50) -> settings:
+    """How far Hypothesis goes: by default as far as a test run that people wait for allows."""
+    return settings(
+        max_examples=count * (SEARCH or 1),
+        stateful_step_count=steps,
+        deadline=None,
+        derandomize=not SEARCH,
+        database=None,
+        print_blob=False,
+        report_multiple_bugs=False,
+        phases=(Phase.explicit, Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
 
 
 @contextmanager

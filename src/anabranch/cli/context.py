@@ -100,11 +100,23 @@ def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")(command)
 
 
+class EnoughError(Exception):
+    """Whoever reads our output has closed it: `ana log | head`. No failure."""
+
+
 def show(text: str) -> None:
     """Print text as it is; names that are not UTF-8 were escaped before."""
-    sys.stdout.write(text)
+    show_bytes(text.encode())
+
+
+def show_bytes(data: bytes) -> None:
+    """Write to standard output."""
+    try:
+        sys.stdout.buffer.write(data)
+    except BrokenPipeError:
+        raise EnoughError from None
 
 
 def show_json(value: object) -> None:
     """Print a JSON document."""
-    sys.stdout.write(report.to_json(value))
+    show(report.to_json(value))

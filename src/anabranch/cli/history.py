@@ -1,13 +1,12 @@
 """ana log, ls, cat: reading versions, without a mount."""
 
-import sys
 from itertools import islice
 from pathlib import Path
 
 import click
 
 from anabranch import report
-from anabranch.cli.context import branch_option, find, json_option, repository_option, show, show_json
+from anabranch.cli.context import branch_option, find, json_option, repository_option, show, show_bytes, show_json
 from anabranch.errors import UsageError
 from anabranch.versions.objects import EntryKind
 
@@ -72,7 +71,7 @@ def cat(target: str, repository: Path | None) -> None:
         if entry.kind != EntryKind.FILE:
             raise UsageError(f"{target} is not a file", hint=f"ana ls {target}")
         for piece in history.read(entry):
-            sys.stdout.buffer.write(piece)
+            show_bytes(piece)
 
 
 def _split(target: str) -> tuple[str, bytes]:

@@ -7,6 +7,7 @@ import click
 
 import anabranch
 from anabranch.cli import history, mounting, names, work
+from anabranch.cli.context import EnoughError
 from anabranch.errors import AnabranchError
 from anabranch.report import show_path
 
@@ -48,8 +49,8 @@ def main() -> None:
     except AnabranchError as error:
         _say(error.message, error.hint)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # who read us has enough
+    except (EnoughError, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
         sys.exit(0)
     except OSError as error:
         _say(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""), None)

@@ -328,9 +328,12 @@ class Repository:
 
     def freeze(self, name: RefName) -> Frozen:
         """Step 1, in the thread of the working trees: the instant that the commit captures."""
-        table = self.branch(name).tree.table
+        branch = self.branch(name)
+        table = branch.tree.table
         if table.frozen is not None:
             raise RefusedError(f"another commit of {name} is being made", hint="try again when it is done")
+        # Later cuts hold the live generation alone: what is newer than its rows goes into the next one from here.
+        checkpoint.cut_table(self._unwritten, branch.name, branch.number, table)
         return table.freeze()
 
     def build(self, frozen: Frozen) -> Candidate:

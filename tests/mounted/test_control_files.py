@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import Completed, Mount, done, errno_of, python, run_ana, shell
+from tests.harness import Completed, Mount, done, errno_of, pin_times, python, run_ana, shell, snapshot
 
 pytestmark = pytest.mark.mounted
 
@@ -36,7 +36,8 @@ def test_shells_commit_and_messages_arrive_whole_p10(mount: Mount, program: str)
         "echo from below > dir/../.ana/commit": "from below",
         "printf 'no newline' > .ana/commit": "no newline",
         "printf '%s\\n' one two three > .ana/commit": "one\ntwo\nthree",
-        "printf '  \\n\\n  white space around \\n\\n\\t ' > .ana/commit": "white space around",
+        "printf '  white space around \\n\\n\\t ' > .ana/commit": "white space around",
+        "cat > .ana/commit <<END\n\n  \n\n a blank start in one write \nEND": "a blank start in one write",
         "cat message > .ana/commit": several,
         "cat < message > .ana/commit": several,
         "cp message .ana/commit": several,
@@ -57,6 +58,14 @@ def test_shells_commit_and_messages_arrive_whole_p10(mount: Mount, program: str)
         newest = json.loads((mount.main / ".ana/log.json").read_text())[0]
         assert newest["message"] == message, command
     assert mount.messages()[:-1] == [*reversed(ways.values())]
+
+
+@pytest.mark.parametrize("program", SHELLS)
+def test_a_blank_first_line_is_no_reason_to_lose_the_rest_p10_p11(mount: Mount, program: str):
+    """Bash writes line by line, and its first line alone looks like an empty message: refused as a whole, or taken."""
+    change(mount)
+    ended = shell("printf '\\n\\nafter two blank lines\\n' > .ana/commit", mount.main, program)
+    assert (ended.returncode, mount.messages()) in [(0, ["after two blank lines", ""]), (1, [""])]
 
 
 @pytest.mark.parametrize("program", SHELLS)
@@ -170,12 +179,11 @@ def test_after_a_commit_by_one_descriptor_it_takes_no_second_p10(mount: Mount):
 
 
 def test_a_commit_changes_nothing_that_is_seen_in_the_branch_p10(mount: Mount):
-    from tests.harness import snapshot
-
     (mount.main / "dir").mkdir()
     for number in range(20):
         (mount.main / f"dir/{number}").write_bytes(b"x" * number * 1000)
     os.link(mount.main / "dir/3", mount.main / "dir/linked")
+    pin_times(mount.main)
     before = snapshot(mount.main, inodes=True)
     mount.commit()
     assert snapshot(mount.main, inodes=True) == before
@@ -224,7 +232,7 @@ def test_control_files_can_be_read_by_any_tool_p12(mount: Mount):
     for number in range(120):
         (mount.main / f"file {number:03}").write_text("x")
     status = (mount.main / ".ana/status").read_text()
-    assert len(status) > 3000
+    assert len(status) > 2000
     assert done(shell("cat .ana/status", mount.main)) == status
     assert done(shell("dd if=.ana/status bs=100 2>/dev/null", mount.main)) == status
     assert done(shell("head -n 1 .ana/status; tail -n 1 .ana/status", mount.main)).splitlines() == [

@@ -133,7 +133,7 @@ class Branch:
         return self.loaded(lambda: self.tree.read(ino, 0, self.tree.getattr(ino).size))
 
     def names(self, path: str = "") -> list[str]:
-        return [name.decode() for name, _ in self.tree.list(self.find(path))]
+        return [name.decode() for name, _ in self.tree.entries(self.find(path))]
 
     def commit(self, message: str = "a message") -> int:
         return self.repository.commit(self.name, message, WHO).number

@@ -95,12 +95,25 @@ class Commit:
     number: int | None = None
 
 
+class CoarseClock:
+    """Like the kernel's clock for files, several changes fall into one tick; unlike it, always the same ones."""
+
+    def __init__(self) -> None:
+        self._asked = 0
+
+    def __call__(self) -> int:
+        self._asked += 1
+        return 1_700_000_000_000_000_000 + self._asked // 3 * 4_000_000
+
+
 class WorkingTreeMachine(RuleBasedStateMachine):
     """The rules are what programs, the mount and the power supply do."""
 
     def __init__(self) -> None:
         super().__init__()
         self._scratch = scratch()
+        self._patch = pytest.MonkeyPatch()
+        self._patch.setattr("anabranch.worktree.tree.now_ns", CoarseClock())
         self.path = self._scratch.__enter__() / "repository"
         self.repository = make_repository(self.path)
         self.states = {MAIN: State(MAIN, Model(Item(EntryKind.DIRECTORY, 0o755)))}
@@ -121,6 +134,7 @@ class WorkingTreeMachine(RuleBasedStateMachine):
                         self._holds(reader, version)
                 consistency.check(reader)
         finally:
+            self._patch.undo()
             self._scratch.__exit__(None, None, None)
 
     # --- helpers ---
@@ -519,9 +533,11 @@ class WorkingTreeMachine(RuleBasedStateMachine):
             assert self._content(attributes) == item.data
 
     def _directory(self, ino: Inode, directory: Item, counts: dict[int, int], seen: dict[int, Item]) -> None:
-        assert [name for name, _ in self.tree.list(ino)] == sorted(directory.children)
+        listed = dict(self.tree.entries(ino))
+        assert list(listed) == sorted(directory.children)
         for name, item in sorted(directory.children.items()):
             attributes = self.tree.lookup(ino, name)
+            assert self.tree.listed(ino, name, listed[name]) is attributes
             self._same(attributes, item, counts)
             assert seen.setdefault(attributes.ino, item) is item, f"{name!r} has the number of another file"
             if item.kind == EntryKind.FILE:

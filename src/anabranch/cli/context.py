@@ -51,7 +51,9 @@ class Where:
 
 
 def find(repository: Path | None, branch: str | None) -> Where:
-    """Where a command works. Raises UsageError outside of any repository without -R."""
+    """Where a command works; -R and -b may stand before it, too. Raises UsageError outside of any repository."""
+    before = click.get_current_context().find_root().params
+    repository, branch = repository or before.get("repository"), branch or before.get("branch")
     current = Path.cwd()
     mount = mounts.around(current)
     if repository is not None:

@@ -2,19 +2,22 @@
 
 import os
 import sys
+from pathlib import Path
 
 import click
 
 import anabranch
 from anabranch.cli import history, mounting, names, work
-from anabranch.cli.context import EnoughError
+from anabranch.cli.context import EnoughError, branch_option, repository_option
 from anabranch.errors import AnabranchError
 from anabranch.report import show_path
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(anabranch.__version__, prog_name="ana")
-def ana() -> None:
+@repository_option
+@branch_option
+def ana(repository: Path | None, branch: str | None) -> None:
     """Anabranch: a versioned filesystem for data.
 
     Mount a repository: every branch is a directory, every commit is a path.

@@ -8,6 +8,7 @@ answer: contents change through the kernel only, so nearly everything is for eve
 import errno
 from typing import NamedTuple
 
+from anabranch.ids import ObjectId
 from anabranch.versions.objects import EntryKind
 from anabranch.worktree.inodes import Attributes, Inode
 from anabranch.worktree.tree import Changes, failure
@@ -51,7 +52,7 @@ class Area:
         """The inode of a number."""
         raise NotImplementedError
 
-    def list(self, ino: Inode) -> list[Item]:
+    def entries(self, ino: Inode) -> list[Item]:
         """The names in a directory, but for `.` and `..`."""
         raise NotImplementedError
 
@@ -60,7 +61,7 @@ class Area:
         return None
 
     def listed(self, ino: Inode, item: Item) -> Found | None:
-        """The inode of a name that `list` gave; None if it is gone, or another one, by now."""
+        """The inode of a name that `entries` gave; None if it is gone, or another one, by now."""
         raise NotImplementedError
 
     def readlink(self, ino: Inode) -> bytes:
@@ -70,6 +71,10 @@ class Area:
     def read(self, ino: Inode, offset: int, length: int) -> bytes:
         """A range of a file. Raises NotLoaded."""
         raise failure(errno.EINVAL)
+
+    def missing(self, ino: Inode, offset: int, length: int) -> list[ObjectId]:
+        """The chunks of a range of a file that are not in memory."""
+        return []
 
     def open(self, ino: Inode, *, writing: bool, truncate: bool) -> None:
         """Check that a file may be opened so, and truncate it."""

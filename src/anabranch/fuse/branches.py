@@ -4,6 +4,7 @@ import errno
 
 from anabranch.fuse.areas import Area, Found, Item
 from anabranch.fuse.control import CONTROL_NAME, ControlArea
+from anabranch.ids import ObjectId
 from anabranch.repo import Branch
 from anabranch.versions.objects import EntryKind
 from anabranch.worktree.inodes import Attributes, Inode, Node
@@ -48,8 +49,8 @@ class BranchArea(Area):
     def getattr(self, ino: Inode) -> Found:
         return self._found(self.tree.getattr(ino))
 
-    def list(self, ino: Inode) -> list[Item]:
-        return [(name, child.ino if isinstance(child, Node) else child) for name, child in self.tree.list(ino)]
+    def entries(self, ino: Inode) -> list[Item]:
+        return [(name, child.ino if isinstance(child, Node) else child) for name, child in self.tree.entries(ino)]
 
     def stamp(self, ino: Inode) -> object:
         return self.tree.table.get(ino).base
@@ -64,6 +65,9 @@ class BranchArea(Area):
 
     def read(self, ino: Inode, offset: int, length: int) -> bytes:
         return self.tree.read(ino, offset, length)
+
+    def missing(self, ino: Inode, offset: int, length: int) -> list[ObjectId]:
+        return self.tree.missing(ino, offset, length)
 
     def open(self, ino: Inode, *, writing: bool, truncate: bool) -> None:
         if truncate:

@@ -94,7 +94,7 @@ class ControlArea(Area):
             return self._found(ino, EntryKind.FILE, 0o644, 0)
         return self._found(ino, EntryKind.FILE, 0o444, len(self._texts[ino]))
 
-    def list(self, ino: Inode) -> list[Item]:
+    def entries(self, ino: Inode) -> list[Item]:
         if ino != self._directory:
             raise failure(errno.ENOTDIR)
         return [(name, None) for name in self._files]

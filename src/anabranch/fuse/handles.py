@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from itertools import count
 
+import trio
+
 from anabranch.fuse.areas import Area, Item
 from anabranch.worktree.inodes import Inode
 
@@ -25,6 +27,10 @@ class Handle:
     ino: Inode
     caller: Caller
     writable: bool
+    ahead: int = 0
+    """Up to where chunks have been asked for ahead of reading."""
+    loading: trio.Event | None = None
+    """Set when the chunks that were asked for ahead are there."""
     text: bytes = b""
     """Of a control file: what reading gives."""
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from anabranch.fuse.areas import FOREVER, NEVER, VERSION_BITS, Area, Found, Item
+from anabranch.ids import ObjectId
 from anabranch.store.records import hash_name
 from anabranch.versions import manifests
 from anabranch.versions.contents import Contents
@@ -83,7 +84,7 @@ class VersionsArea(Area):
         node = self._get(ino)
         return self._file(node) if isinstance(node, _File) else self._directory(node, self._resolve(node)[1])
 
-    def list(self, ino: Inode) -> list[Item]:
+    def entries(self, ino: Inode) -> list[Item]:
         place = self._place(ino)
         version, directory = self._resolve(place)
         return list(version.trees.entries(directory.tree))
@@ -105,6 +106,10 @@ class VersionsArea(Area):
         if not isinstance(node, _File):
             raise failure(errno.EISDIR)
         return self._contents.read(manifests.of(node.entry), offset, length)
+
+    def missing(self, ino: Inode, offset: int, length: int) -> list[ObjectId]:
+        node = self._get(ino)
+        return self._contents.missing(manifests.of(node.entry), offset, length) if isinstance(node, _File) else []
 
     def _child(self, place: _Place, version: Version, name: bytes, entry: Entry) -> Found:
         resolved, names = version.resolve(entry)

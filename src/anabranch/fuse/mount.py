@@ -61,10 +61,9 @@ async def _main(repository: Repository, mount_point: Path, ready: Callable[[], N
         try:
             server = Server(repository.layout.socket, _handler(operations, trio.lowlevel.current_trio_token()))
             try:
-                _widen_read_ahead(mount_point)
                 nursery.start_soon(operations.saver.run)
                 nursery.start_soon(_stop_on_signal, operations)
-                nursery.start_soon(_announce, ready)
+                nursery.start_soon(_announce, mount_point, ready)
                 await pyfuse.serve()
             finally:
                 server.close()
@@ -73,9 +72,10 @@ async def _main(repository: Repository, mount_point: Path, ready: Callable[[], N
         nursery.cancel_scope.cancel()
 
 
-async def _announce(ready: Callable[[], None]) -> None:
-    """The kernel's first requests are answered as soon as the loop runs."""
-    await trio.lowlevel.checkpoint()
+async def _announce(mount_point: Path, ready: Callable[[], None]) -> None:
+    """Say that the mount can be used, once it has answered a request: a worker asks for its free space."""
+    await trio.to_thread.run_sync(os.statvfs, mount_point)
+    _widen_read_ahead(mount_point)  # not before: the answer to the kernel's first request sets it back
     ready()
 
 

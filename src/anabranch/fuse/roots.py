@@ -138,7 +138,7 @@ class RootArea(Area):
     def forgotten(self, ino: Inode) -> None:
         self._links.pop(ino, None)
 
-    def list(self, ino: Inode) -> list[Item]:
+    def entries(self, ino: Inode) -> list[Item]:
         if ino != ROOT:
             raise failure(errno.ENOTDIR)
         return [(ref.name.encode(), None) for ref in self._repository.branch_names()]

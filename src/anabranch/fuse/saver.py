@@ -18,6 +18,10 @@ INTERVAL = 1.0
 """Seconds between cuts: with the kernel's own delay, what a crash may lose of unsynced work."""
 
 
+_ROUNDS = 4
+"""How often small files are looked for before a cut: while some become chunks, others are closed."""
+
+
 class Saver:
     """Writes cuts, one at a time."""
 
@@ -51,8 +55,10 @@ class Saver:
 
     async def _settle(self, branch: Branch) -> None:
         repository, table = self._repository, branch.tree.table
-        chosen = settle.choose(table, self._handles.writing())
-        if chosen:
+        for _ in range(_ROUNDS):
+            chosen = settle.choose(table, self._handles.writing())
+            if not chosen:
+                return
             arguments = (repository.objects, repository.chunks, branch.tree.sources, chosen)
             settle.settle(table, chosen, await trio.to_thread.run_sync(settle.store, *arguments))
 

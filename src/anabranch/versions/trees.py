@@ -183,7 +183,7 @@ class Version:
             entry = self.resolve(found)[0]
         return entry
 
-    def list(self, directory: Entry) -> Iterator[tuple[bytes, Entry]]:
+    def entries(self, directory: Entry) -> Iterator[tuple[bytes, Entry]]:
         """The entries of a directory, hard links resolved."""
         for name, entry in self.trees.entries(directory.tree):
             yield name, self.resolve(entry)[0]

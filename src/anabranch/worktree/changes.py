@@ -11,7 +11,7 @@ from anabranch.versions.manifests import Stored
 from anabranch.versions.objects import INLINE_MAX, Entry, EntryKind, Form
 from anabranch.versions.trees import EMPTY_TREE, Version
 from anabranch.worktree.content import Content, MemoryContent, StoredContent
-from anabranch.worktree.inodes import WHITEOUT, Node, entry_of
+from anabranch.worktree.inodes import WHITEOUT, Inode, Node, entry_of
 from anabranch.worktree.table import Table
 
 Side = Node | Entry | None
@@ -21,7 +21,7 @@ def changes(table: Table, base: Version, old: Version | None = None) -> Iterator
     """The changes in order of their paths' parts. The working tree must not be changed meanwhile."""
     old = old or base
     yield from _root_change(table, base, old)
-    every_link = old.links != base.links or any(table.nodes[ino].link_id for ino in table.dirty)
+    every_link = old.links != base.links or any(table.nodes[ino].link_id for ino in _uncommitted(table))
     stack = [_pairs(b"", table, base, old, old.root, table.nodes[table.root], every_link=every_link)]
     while stack:
         found = next(stack[-1], None)
@@ -38,7 +38,12 @@ def changes(table: Table, base: Version, old: Version | None = None) -> Iterator
 
 def is_clean(table: Table, base: Version) -> bool:
     """Whether nothing differs from the base commit."""
-    return not table.dirty or next(changes(table, base), None) is None
+    return not _uncommitted(table) or next(changes(table, base), None) is None
+
+
+def _uncommitted(table: Table) -> set[Inode]:
+    """Inodes that may differ from the base: what a commit under way has frozen is not committed yet."""
+    return table.dirty if table.frozen is None else table.dirty | (table.frozen.nodes.keys() & table.nodes.keys())
 
 
 def _root_change(table: Table, base: Version, old: Version) -> Iterator[Change]:

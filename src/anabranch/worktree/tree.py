@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from anabranch.ids import ObjectId
 from anabranch.versions.objects import Entry, EntryKind
 from anabranch.worktree.content import MEMORY_MAX, Content, MemoryContent, OverlayContent, Sources, StoredContent
 from anabranch.worktree.inodes import DIRECTORY_SIZE, Attributes, Inode, Node, now_ns
@@ -71,17 +72,23 @@ class WorkingTree:
             raise failure(errno.EINVAL)
         return node.target
 
-    def list(self, ino: Inode) -> Iterator[tuple[bytes, Node | Entry]]:
+    def entries(self, ino: Inode) -> Iterator[tuple[bytes, Node | Entry]]:
         """The children of a directory in order of their names."""
         return self.table.children(self._directory(ino))
 
     def listed(self, parent: Inode, name: bytes, child: object) -> Attributes | None:
-        """The child of a name that `list` gave, if there still is one; see Table.listed."""
+        """The child of a name that `entries` gave, if there still is one; see Table.listed."""
         return self.table.listed(self._directory(parent), name, child)
 
     def read(self, ino: Inode, offset: int, length: int) -> bytes:
         """A range of a file, cut off at its end. Raises NotLoaded."""
         return self.table.get(ino).content.read(self.sources, offset, length)
+
+    def missing(self, ino: Inode, offset: int, length: int) -> list[ObjectId]:
+        """The stored chunks of a range that are not in memory."""
+        content = self.table.get(ino).content
+        stored = content.stored if isinstance(content, StoredContent) else None
+        return self.sources.contents.missing(stored, offset, length) if stored else []
 
     # --- making and removing names ---
 

@@ -28,9 +28,11 @@ class Handle:
     caller: Caller
     writable: bool
     ahead: int = 0
-    """Up to where chunks have been asked for ahead of reading."""
+    """Up to where chunks have been loaded ahead of reading, or are being loaded."""
+    wanted: int = 0
+    """Up to where they are to be loaded."""
     loading: trio.Event | None = None
-    """Set when the chunks that were asked for ahead are there."""
+    """While chunks are loaded ahead: set when the next of them are there."""
     text: bytes = b""
     """Of a control file: what reading gives."""
 

@@ -122,16 +122,16 @@ class ChunkStore:
         for identity in identities:
             self.get(identity)
 
-    def _record(self, identity: ObjectId) -> bytes:
+    def _record(self, identity: ObjectId) -> memoryview:
         with self._lock:
             pending = self._pending.get(identity)
         if pending is not None:
-            return pending[ID_SIZE:]
+            return memoryview(pending)[ID_SIZE:]
         row = self._index.get(_TABLE, identity)
         if row is None:
             raise DamagedError(f"chunk {identity.hex()} is missing")
         place = Place(*_PLACE.unpack(unseal(row, f"index row of chunk {identity.hex()}")))
-        stored = self.volumes.read(place)
-        if stored[:ID_SIZE] != identity or len(stored) < ID_SIZE + HEADER.size:
+        stored = memoryview(self.volumes.read(place))
+        if len(stored) < ID_SIZE + HEADER.size or bytes(stored[:ID_SIZE]) != identity:
             raise DamagedError(f"chunk {identity.hex()}: another record stands in its place")
         return stored[ID_SIZE:]

@@ -11,7 +11,7 @@ from functools import cache
 
 import zstandard
 from blake3 import blake3
-from xxhash import xxh3_64_intdigest
+from xxhash import xxh3_64, xxh3_64_intdigest
 
 from anabranch.errors import DamagedError
 from anabranch.ids import ObjectId
@@ -94,7 +94,12 @@ def unframe(kind: Kind, identity: ObjectId, record: bytes | memoryview) -> bytes
 
 def checksum(*parts: bytes | memoryview) -> int:
     """xxh3-64 over the parts joined: guards every record and every mutable row."""
-    return xxh3_64_intdigest(b"".join(parts))
+    if len(parts) == 1:
+        return xxh3_64_intdigest(parts[0])
+    digest = xxh3_64()
+    for part in parts:
+        digest.update(part)
+    return digest.intdigest()
 
 
 def seal(row: bytes) -> bytes:

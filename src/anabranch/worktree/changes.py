@@ -85,16 +85,16 @@ def _pairs(
 
 def _children(table: Table, base: Version, directory: Side) -> dict[bytes, Node | Entry]:
     if isinstance(directory, Node) and _is_directory(directory):
-        return {name: _linked(table, directory, name, child) for name, child in table.children(directory)}
+        return {name: _linked(table, name, child) for name, child in table.children(directory)}
     if isinstance(directory, Entry) and _is_directory(directory):
-        return dict(base.trees.entries(directory.tree))
+        return {name: _linked(table, name, child) for name, child in base.trees.entries(directory.tree)}
     return {}
 
 
-def _linked(table: Table, directory: Node, name: bytes, child: Node | Entry) -> Node | Entry:
-    """A clean name may lead to a hard-linked file that is not clean."""
+def _linked(table: Table, name: bytes, child: Node | Entry) -> Node | Entry:
+    """A clean name may lead to a hard-linked file that is not clean, in whatever directory."""
     if isinstance(child, Entry) and child.kind == EntryKind.LINK:
-        return table.nodes.get(table.clean_number(directory.ino, name, child), child)
+        return table.nodes.get(table.clean_number(table.root, name, child), child)
     return child
 
 

@@ -172,10 +172,10 @@ def _numbers(frozen: Frozen) -> Iterator[tuple[Inode, bytes, Node | None]]:
     for link_id in frozen.dead_links:
         yield frozen.root, link_name(link_id), None
     for ino, node in frozen.nodes.items():
+        if node.link_id:
+            yield frozen.root, link_name(node.link_id), node
         for name, child in node.changes.items():
             if child == WHITEOUT:
                 yield ino, name, None
-            elif frozen.nodes[child].link_id:
-                yield frozen.root, link_name(frozen.nodes[child].link_id), frozen.nodes[child]
-            else:
+            elif not frozen.nodes[child].link_id:
                 yield ino, name, frozen.nodes[child]

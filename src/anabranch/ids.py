@@ -111,7 +111,7 @@ def _time_ns(text: str, found: re.Match[str]) -> int:
     try:
         moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError as error:
-        raise UsageError(f"bad revision {text!r}: {error}") from None
+        raise UsageError(f"bad revision {text!r}: {error}", hint="a time is written 2026-11-20T100000Z, UTC") from None
     fraction = (found.group(7) or ".0")[1:].ljust(9, "0")
     return int(moment.timestamp()) * 1_000_000_000 + int(fraction)
 

@@ -299,8 +299,10 @@ class Repository:
         return cut
 
     def keep_cut(self, cut: Cut) -> None:
-        """A cut could not be written: its rows go first in the next one."""
-        self._unwritten = cut
+        """A cut could not be written: its rows go first in the next one, before those of a freeze meanwhile."""
+        later, self._unwritten = self._unwritten, cut
+        cut.rows += later.rows
+        cut.doomed |= later.doomed
 
     def has_unsaved(self) -> bool:
         """Whether a cut would hold anything."""
@@ -393,7 +395,11 @@ class Repository:
             candidate = self.build(frozen)
             built = self.conclude(candidate, message, who.actor)
             cut = self.commit_cut(name, built)
-            number = self.write_commit(name, expected, built, cut, who)
+            try:
+                number = self.write_commit(name, expected, built, cut, who)
+            except BaseException:
+                self.keep_cut(cut)
+                raise
         except BaseException:
             self.thaw(name)
             raise

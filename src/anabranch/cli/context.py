@@ -86,7 +86,7 @@ def repository_option(command: F) -> F:
     return click.option(
         "-R",
         "--repository",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),
         metavar="REPO",
         help="The repository; default: where you are.",
     )(command)

@@ -31,7 +31,7 @@ class _Failure(msgspec.Struct, frozen=True):
 
 
 @click.command()
-@click.argument("repository", type=click.Path(path_type=Path), metavar="REPO")
+@click.argument("repository", type=click.Path(path_type=Path, readable=False), metavar="REPO")
 @click.option("--branch", default=repo.FIRST_BRANCH, show_default=True, help="The name of the first branch.")
 def init(repository: Path, branch: str) -> None:
     """Make an empty repository in the folder REPO.
@@ -45,8 +45,8 @@ def init(repository: Path, branch: str) -> None:
 
 
 @click.command()
-@click.argument("repository", type=click.Path(path_type=Path), metavar="REPO")
-@click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("repository", type=click.Path(path_type=Path, readable=False), metavar="REPO")
+@click.argument("directory", type=click.Path(path_type=Path, readable=False), metavar="DIR")
 @click.option("--foreground", is_flag=True, help="Stay in the foreground, and log to the terminal too.")
 @click.option("--ready-fd", type=int, hidden=True)
 def mount(repository: Path, directory: Path, foreground: bool, ready_fd: int | None) -> None:
@@ -161,7 +161,7 @@ def _serve(layout: Layout, point: Path, ready: Callable[[], None], *, tell: bool
 
 
 @click.command()
-@click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("directory", type=click.Path(path_type=Path, readable=False), metavar="DIR")
 def umount(directory: Path) -> None:
     """Unmount DIR. Returns when everything is on disk and the daemon has ended.
 
@@ -174,11 +174,12 @@ def umount(directory: Path) -> None:
         raise NotFoundError(f"no repository is mounted at {point}")
     if shutil.which("fusermount3") is None:
         raise DeniedError("fusermount3 is missing", hint="install the package fuse3")
-    lazily = ["-z"] if known.is_dead() else []
-    done = subprocess.run(["fusermount3", "-u", *lazily, str(point)], capture_output=True, text=True, check=False)
+    dead = known.is_dead()
+    command = ["fusermount3", "-u", *(["-z"] if dead else []), str(point)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         why = done.stderr.strip() or f"fusermount3 ended with {done.returncode}"
         hint = f"programs have files open there, or stand in it: fuser -vm {point}" if "busy" in why else None
         raise RefusedError(f"cannot unmount {point}: {why}", hint=hint)
-    if not locks.wait_until_free(Layout(known.repository), _UNMOUNT_SECONDS):
+    if not dead and not locks.wait_until_free(Layout(known.repository), _UNMOUNT_SECONDS):
         raise DaemonError(f"the daemon of {known.repository} does not end", hint="its log may say why")

@@ -28,7 +28,7 @@ class Mount:
 def all_mounts() -> list[Mount]:
     """Every mount of Anabranch that this process sees."""
     mounts = []
-    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").rstrip("\n").split("\n"):
         left, _, right = line.partition(" - ")
         fields, (kind, source, *_) = left.split(" "), right.split(" ")
         if kind == FILESYSTEM:

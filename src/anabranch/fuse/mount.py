@@ -16,7 +16,7 @@ from anabranch.daemon import mounts
 from anabranch.daemon.client import perform
 from anabranch.daemon.protocol import Commit, Diff, Request, Status
 from anabranch.daemon.server import Server
-from anabranch.errors import DeniedError
+from anabranch.errors import AnabranchError, DeniedError
 from anabranch.fuse import pyfuse
 from anabranch.fuse.operations import Operations
 from anabranch.ids import RefName
@@ -43,10 +43,20 @@ def serve(repository_path: Path, mount_point: Path, ready: Callable[[], None]) -
         repository = stack.enter_context(Repository(repository_path, writable=True))
         sys.setswitchinterval(_SWITCH_INTERVAL)
         log.info("process %d mounts %s at %s", os.getpid(), repository_path, mount_point)
-        trio.run(_main, repository, mount_point, ready)
+        _run(repository, mount_point, ready)
         repository.checkpoint()
         log.info("process %d unmounted %s: everything is on disk", os.getpid(), mount_point)
         lock.say(None)
+
+
+def _run(repository: Repository, mount_point: Path, ready: Callable[[], None]) -> None:
+    try:
+        trio.run(_main, repository, mount_point, ready)
+    except ExceptionGroup as group:  # a nursery wraps even the one error that ends it
+        known, others = group.split(AnabranchError)
+        if known is None or others is not None:
+            raise
+        raise known.exceptions[0] from known
 
 
 async def _main(repository: Repository, mount_point: Path, ready: Callable[[], None]) -> None:

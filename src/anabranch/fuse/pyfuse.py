@@ -286,10 +286,21 @@ class Transport(pyfuse3.Operations):
         return data
 
 
+class _Option(str):
+    """pyfuse3 encodes options as ASCII; the path in one may hold anything."""
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        """As file names are, whatever pyfuse3 asks for."""
+        return super().encode("utf-8", "surrogateescape")
+
+
 def mount(operations: Operations, directory: str, source: str) -> None:
     """Mount; the kernel's requests wait until `serve`. Raises RuntimeError."""
     name = source.replace("\\", "\\\\").replace(",", "\\,")  # libfuse splits options at commas
-    options = set(pyfuse3.default_options) | {f"fsname={name}", "subtype=anabranch", "default_permissions", "noatime"}
+    options = set(pyfuse3.default_options)
+    options |= {_Option(f"fsname={name}"), "subtype=anabranch", "default_permissions", "noatime"}
     pyfuse3.init(Transport(operations), directory, options)
 
 

@@ -110,12 +110,20 @@ def write(meta: Environment, overlays: Overlays, cut: Cut, also: Callable[[Batch
         overlays.sync_names()
     with meta.write() as batch:
         for table, key, value in cut.rows:
+            if table == WORKTREES and value is not None and _moved(batch, key, value):
+                continue
             if value is None:
                 batch.delete(table, key)
             else:
                 batch.put(table, key, value)
         if also is not None:
             also(batch)
+
+
+def _moved(batch: Batch, key: bytes, value: bytes) -> bool:
+    """Whether the branch was renamed or deleted since the cut: its row is gone, or another one stands there."""
+    present, name = batch.get(WORKTREES, key), key.decode()
+    return present is None or decode_row(name, present).number != decode_row(name, value).number
 
 
 def sweep(meta: Environment, number: int, generation: int | None = None) -> None:

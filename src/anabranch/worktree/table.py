@@ -264,14 +264,21 @@ class Table:
         self.release(ino)
 
     def adopt(self) -> None:
-        """After loading rows: check that every name leads to a node, drop nodes without a name, count pins."""
-        named = {child for ino in self.dirty for child in self.nodes[ino].changes.values() if child != WHITEOUT}
-        missing = named - self.nodes.keys()
-        if missing:
-            raise DamagedError(
-                f"the working tree names {len(missing)} inodes that it does not hold: {min(missing)}, ..."
-            )
-        for ino in self.dirty - named - {self.root} - {ino for ino in self.dirty if self.nodes[ino].link_id}:
+        """After loading rows: check that every name leads to a node, drop nodes without a name, count pins.
+
+        Rows of a generation that a crash kept from becoming a commit may hold what was removed after it was frozen.
+        """
+        named, walk = {self.root}, [self.root]
+        for parent in walk:  # grows while it is walked: from the root down
+            children = {child for child in self.nodes[parent].changes.values() if child != WHITEOUT} - named
+            if missing := children - self.nodes.keys():
+                raise DamagedError(
+                    f"the working tree names {len(missing)} inodes that it does not hold: {min(missing)}, ..."
+                )
+            named |= children
+            walk += children
+        linked = {ino for ino in self.dirty if self.nodes[ino].link_id not in {b"", *self.dead_links}}
+        for ino in self.dirty - named - linked:
             del self.nodes[ino]
             self.dirty.discard(ino)
             self.touched.add(ino)

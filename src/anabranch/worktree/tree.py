@@ -284,6 +284,7 @@ class WorkingTree:
             fresh: Content = self._overlay(old)
         elif small:
             fresh = MemoryContent(old.read(self.sources, 0, old.size), self.table.generation)
+            self.table.doom(old)
         elif isinstance(old, MemoryContent):
             fresh = self._overlay(old)
         else:

@@ -1,0 +1,145 @@
+"""Records: what was framed comes back, and what was touched is damage, never other bytes."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anabranch.errors import DamagedError
+from anabranch.ids import ID_SIZE, ObjectId
+from anabranch.store import records
+from anabranch.store.records import HEADER, Kind, checksum, frame, hash_name, object_id, seal, unframe, unseal
+from tests.unit.helpers import examples, random_bytes
+
+CONTENTS = {
+    "nothing": b"",
+    "a byte": b"x",
+    "text": b"a line of text\n" * 500,
+    "zeros": bytes(100_000),
+    "noise": random_bytes(1, 3_000),
+}
+contents = pytest.mark.parametrize("raw", CONTENTS.values(), ids=CONTENTS.keys())
+
+
+@given(st.sampled_from(Kind), st.binary(max_size=3000), st.integers(1, 50))
+@examples(100)
+def test_what_was_framed_comes_back(kind: Kind, raw: bytes, times: int) -> None:
+    raw *= times
+    identity = object_id(kind, raw)
+    assert unframe(kind, identity, frame(kind, identity, raw)) == raw
+
+
+@contents
+def test_every_truncation_of_a_record_is_damage(raw: bytes) -> None:
+    """P35."""
+    identity = object_id(Kind.CHUNK, raw)
+    record = frame(Kind.CHUNK, identity, raw)
+    for end in {*range(min(len(record), 200)), *range(0, len(record), 97), len(record) - 1}:
+        with pytest.raises(DamagedError):
+            unframe(Kind.CHUNK, identity, record[:end])
+    with pytest.raises(DamagedError):
+        unframe(Kind.CHUNK, identity, record + b"\0")
+
+
+@contents
+def test_every_flipped_bit_of_a_record_is_damage(raw: bytes) -> None:
+    """P35."""
+    identity = object_id(Kind.CHUNK, raw)
+    record = frame(Kind.CHUNK, identity, raw)
+    for at in {*range(min(len(record), 100)), *range(0, len(record), 61), len(record) - 1}:
+        for bit in range(8):
+            touched = bytearray(record)
+            touched[at] ^= 1 << bit
+            with pytest.raises(DamagedError):
+                unframe(Kind.CHUNK, identity, bytes(touched))
+
+
+@given(st.binary(max_size=400))
+@examples(100)
+def test_noise_is_damage(noise: bytes) -> None:
+    with pytest.raises(DamagedError):
+        unframe(Kind.TREE, ObjectId(bytes(ID_SIZE)), noise)
+    with pytest.raises(DamagedError):
+        unseal(bytes([len(noise) % 255 + 1] * 8) + noise, "a row")
+
+
+def test_a_record_under_another_id_is_damage() -> None:
+    raw = b"content"
+    identity = object_id(Kind.CHUNK, raw)
+    with pytest.raises(DamagedError, match="checksum"):
+        unframe(Kind.CHUNK, object_id(Kind.CHUNK, b"other"), frame(Kind.CHUNK, identity, raw))
+
+
+def test_a_record_of_another_kind_is_damage() -> None:
+    identity = object_id(Kind.TREE, b"content")
+    with pytest.raises(DamagedError, match="header"):
+        unframe(Kind.CHUNK, identity, frame(Kind.TREE, identity, b"content"))
+
+
+def forged(raw_size: int, payload: bytes, codec: int = 1) -> bytes:
+    """A record with a right checksum over a wrong header: what a faulty writer would leave."""
+    identity = ObjectId(bytes(ID_SIZE))
+    head = HEADER.pack(1, Kind.CHUNK, codec, 0, raw_size, len(payload), 0)[:16]
+    return head + checksum(identity, head, payload).to_bytes(8, "little") + payload
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        forged(5, b"four", codec=0),
+        forged(5, b"not zstd"),
+        forged(records.MAX_RAW + 1, b"x", codec=0),
+        forged(1, b"x", codec=2),
+        forged(10, frame(Kind.CHUNK, ObjectId(bytes(ID_SIZE)), bytes(5_000))[HEADER.size :]),
+    ],
+)
+def test_lengths_and_codecs_are_checked_before_they_are_trusted(record: bytes) -> None:
+    with pytest.raises(DamagedError):
+        unframe(Kind.CHUNK, ObjectId(bytes(ID_SIZE)), record)
+
+
+def test_an_error_of_a_record_names_kind_and_id() -> None:
+    identity = object_id(Kind.COMMIT, b"x")
+    with pytest.raises(DamagedError, match=f"commit {identity.hex()}: "):
+        unframe(Kind.COMMIT, identity, b"")
+
+
+def test_noise_is_stored_as_it_is_and_text_compressed() -> None:
+    noise, text = random_bytes(2, 10_000), b"text" * 2_500
+    assert len(frame(Kind.CHUNK, object_id(Kind.CHUNK, noise), noise)) == HEADER.size + len(noise)
+    assert len(frame(Kind.CHUNK, object_id(Kind.CHUNK, text), text)) < 200
+
+
+def test_the_id_of_an_object_depends_on_its_kind() -> None:
+    assert len({object_id(kind, b"same") for kind in Kind}) == len(Kind)
+
+
+def test_ids_are_those_of_the_format_for_ever() -> None:
+    """docs/format.md, "Identity": keyed BLAKE3 under a key derived from 32 zero bytes and the kind."""
+    assert {kind.name: object_id(kind, b"anabranch").hex()[:16] for kind in Kind} == IDS
+
+
+IDS = {
+    "CHUNK": "307ca289dee2965d",
+    "MANIFEST": "4ced4aa324826286",
+    "TREE": "431b504b4bdfcc4d",
+    "COMMIT": "5f6dffb15223dbdd",
+    "ROW": "a3419f9407d80349",
+}
+
+
+@given(st.binary(max_size=200), st.data())
+@examples(100)
+def test_a_sealed_row_comes_back_and_a_touched_one_is_damage(row: bytes, data: st.DataObject) -> None:
+    sealed = seal(row)
+    assert unseal(sealed, "a row") == row
+    touched = bytearray(sealed)
+    touched[data.draw(st.integers(0, len(sealed) - 1))] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(DamagedError, match="a row"):
+        unseal(bytes(touched), "a row")
+    with pytest.raises(DamagedError, match="a row"):
+        unseal(sealed[: data.draw(st.integers(0, len(sealed) - 1))], "a row")
+
+
+def test_the_hash_of_a_name_is_another_one_for_each_seed() -> None:
+    assert len({hash_name(b"name", seed) for seed in range(100)}) == 100
+    assert hash_name(b"name", 3) == hash_name(b"name", 3)

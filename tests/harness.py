@@ -33,7 +33,7 @@ Completed = subprocess.CompletedProcess[str]
 def run_ana(*arguments: str | Path, cwd: Path, env: dict[str, str] | None = None) -> Completed:
     """Run `ana`. The directory is always said, since the command looks at it."""
     return subprocess.run(
-        [ANA, *map(os.fspath, arguments)],
+        [ANA, *map(str, arguments)],
         cwd=cwd,
         env=None if env is None else {**os.environ, **env},
         capture_output=True,
@@ -84,8 +84,7 @@ def errno_of(call: Callable[..., object], *arguments: object, **named: object) -
     try:
         call(*arguments, **named)
     except OSError as error:
-        assert error.errno is not None
-        return error.errno
+        return error.errno or -1
     return 0
 
 
@@ -283,7 +282,7 @@ def shell(command: str, cwd: Path, program: str = "/bin/sh") -> Completed:
 def python(code: str, *arguments: str | Path, cwd: Path = Path("/"), **named: Any) -> subprocess.Popen[str]:
     """Start another Python, with pipes to talk to it."""
     return subprocess.Popen(
-        [sys.executable, "-c", code, *map(os.fspath, arguments)],
+        [sys.executable, "-c", code, *map(str, arguments)],
         cwd=cwd,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -21,10 +21,8 @@ from anabranch.versions.trees import EMPTY_TREE, Trees, Version
 from anabranch.worktree.content import Overlays, Sources, StoredContent
 from anabranch.worktree.ingest import Ingest
 from anabranch.worktree.inodes import WHITEOUT, Inode, Node, entry_of
-from anabranch.worktree.numbers import drop_number, link_name, put_number
+from anabranch.worktree.numbers import link_name, number_row
 from anabranch.worktree.table import Built, Frozen
-
-_NUMBERS_BATCH = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +35,7 @@ class Candidate:
     generation: int
     trees: dict[Inode, ObjectId]
     contents: dict[Inode, Stored]
+    numbers: list[tuple[bytes, bytes | None]]
     files: int
     """How many paths that are no directories changed."""
     added: int
@@ -67,10 +66,10 @@ class Builder:
         files = self._count(Version(self._trees, base.root, ObjectId(base.links)), Version(self._trees, root, links))
         self._chunks.flush()
         self._objects.flush()
-        self._keep_numbers(frozen)
         return Candidate(
-            root, links, (frozen.base_commit,), base.generation + 1, trees, contents, files, self._ingest.added
-        )
+            root, links, (frozen.base_commit,), base.generation + 1, trees, contents, list(_numbers(frozen)), files,
+            self._ingest.added,
+        )  # fmt: skip
 
     def _contents(self, frozen: Frozen) -> dict[Inode, Stored]:
         return {
@@ -127,17 +126,6 @@ class Builder:
             extra={tag: value for tag, value in extra.items() if value} or None,
         )  # fmt: skip
 
-    def _keep_numbers(self, frozen: Frozen) -> None:
-        """Write ahead the numbers that names keep when they are clean; until then the names' own rows win."""
-        rows = list(_numbers(frozen))
-        for start in range(0, len(rows), _NUMBERS_BATCH):
-            with self._meta.write() as batch:
-                for parent, name, node in rows[start : start + _NUMBERS_BATCH]:
-                    if node is None:
-                        drop_number(batch, parent, name)
-                    else:
-                        put_number(batch, parent, name, node.ino, node.ctime_ns)
-
     def conclude(
         self, candidate: Candidate, *, message: str, author: str, time_ns: int, metadata: dict[str, str] | None = None
     ) -> Built:
@@ -148,7 +136,7 @@ class Builder:
         )  # fmt: skip
         identity = put_commit(self._objects, commit)
         self._objects.flush()
-        return Built(identity, candidate.links, candidate.trees, candidate.contents)
+        return Built(identity, candidate.links, candidate.trees, candidate.contents, candidate.numbers)
 
 
 def _leaf(node: Node, stored: Stored | None) -> Entry:
@@ -168,7 +156,15 @@ def _bottom_up(frozen: Frozen) -> list[Node]:
     return order[::-1]
 
 
-def _numbers(frozen: Frozen) -> Iterator[tuple[Inode, bytes, Node | None]]:
+def _numbers(frozen: Frozen) -> Iterator[tuple[bytes, bytes | None]]:
+    """Rows of the numbers that names keep when they are clean. Only the commit itself may write them: until then
+    the names belong to the old base, whose numbers others may have by now.
+    """
+    for parent, name, node in _names(frozen):
+        yield number_row(parent, name, None if node is None else (node.ino, node.ctime_ns))
+
+
+def _names(frozen: Frozen) -> Iterator[tuple[Inode, bytes, Node | None]]:
     for link_id in frozen.dead_links:
         yield frozen.root, link_name(link_id), None
     for ino, node in frozen.nodes.items():

@@ -20,6 +20,8 @@ ID_SIZE = 32
 MAX_NAME_BYTES = 200
 MIN_PREFIX = 4
 HEAD = "head"
+MAX_DIGITS = 18
+"""Of a version's number: what fits into 64 bits."""
 
 _NAME_RULE = (
     "a name has 1 to 200 bytes of UTF-8, no '/', '@', ':' or control characters, and does not start with '.' or '-'"
@@ -88,7 +90,7 @@ def parse_revision(text: str) -> Revision:
     ref = ref_name(name)
     if rest == HEAD:
         return Head(ref)
-    if rest.isascii() and rest.isdigit():
+    if rest.isascii() and rest.isdigit() and len(rest) <= MAX_DIGITS:
         return Numbered(ref, int(rest))
     if found := _TIME.fullmatch(rest):
         return AtTime(ref, _time_ns(text, found))

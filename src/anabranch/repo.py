@@ -18,7 +18,7 @@ from anabranch.ids import ObjectId, RefName, parse_revision, ref_name
 from anabranch.store import layout as layouts
 from anabranch.store.chunks import ChunkStore
 from anabranch.store.env import Batch, Environment
-from anabranch.store.meta import SETTINGS, TABLES, WORKTREES, ObjectStore
+from anabranch.store.meta import NUMBERS, SETTINGS, TABLES, WORKTREES, ObjectStore
 from anabranch.store.records import seal, unseal
 from anabranch.versions import manifests
 from anabranch.versions.contents import Contents
@@ -365,6 +365,8 @@ class Repository:
             number = self.refs.advance(batch, name, expected, built.commit, who)
             row = WorktreeRow(branch.number, table.root, built.commit, (table.generation,))
             checkpoint.put_row(batch, name, row)
+            for key, value in built.numbers:
+                batch.set(NUMBERS, key, value)
 
         checkpoint.write(self.meta, self.overlays, cut, also)
         return number

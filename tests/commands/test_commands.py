@@ -1,7 +1,8 @@
-"""Every command, with a mount and without one: the same output, the same effect, the same exit codes. P4, P13, P18, P37."""
+"""Every command, with a mount and without one: the same output, effect and exit codes. P4, P13, P18, P37."""
 
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +77,9 @@ def test_every_reading_command_says_the_same_with_and_without_a_mount_p37(mount:
     ]  # fmt: skip
     assert mounted["cat main@1:raw/2026/flights.csv"][1] == "a,b\n1,2\n"
     assert mounted["cat v1:large"][1] == "0123456789" * 30_000
-    assert mounted["status"][1].splitlines()[2:] == [
-        "a  kept  4 B", "A  moved/", "A  moved/flights.csv  4 B", "A  new  2.0 MB", "A  open  19 B", "T  other kind/",
-        "D  raw/2026/", "D  raw/2026/flights.csv  12 B", "a  raw/linked  4 B",
-    ] or sorted(mounted["status"][1].splitlines()[2:])  # fmt: skip
+    assert {"A  moved/", "A  moved/flights.csv  4 B", "A  new  2.0 MB", "A  open  19 B", "D  raw/2026/"} <= set(
+        mounted["status"][1].splitlines()
+    )
     assert [line.split()[0] for line in mounted["log"][1].splitlines()] == ["main@3", "main@2", "main@1", "main@0"]
     assert mounted["log"][1].splitlines()[2].endswith("first"), "one line a version"
 
@@ -196,8 +196,6 @@ def test_the_current_directory_says_which_repository_and_branch(mount: Mount, tm
 
 def test_ls_and_cat_know_times_with_colons_p6(mount: Mount):
     """The path follows the colon after the Z."""
-    from datetime import UTC, datetime
-
     (mount.main / "dir").mkdir()
     (mount.main / "dir/data").write_text("one")
     mount.commit()

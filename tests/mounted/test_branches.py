@@ -236,7 +236,8 @@ def test_a_process_keeps_the_version_it_stands_in_p1(mount: Mount):
     done(mount.ana("tag", "v1", "main@1"))
     (mount.main / "dir/data").write_text("two")
     code = (
-        "import os\nwhile True:\n print(open('data').read(), os.path.realpath('.'), os.path.realpath('..'), flush=True)\n"
+        "import os\nwhile True:\n"
+        " print(open('data').read(), os.path.realpath('.'), os.path.realpath('..'), flush=True)\n"
         " if not input(): break"
     )
     stander = subprocess.Popen(

@@ -112,7 +112,9 @@ def test_what_is_read_from_a_version_is_what_ordinary_tools_copied_p13(mount: Mo
     assert {path: (*row[:3], row[3] // 10**9, *row[4:]) for path, row in theirs.items()} == whole_seconds
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the daemon stamps a write that it gets a clock tick after the kernel took it")
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="the daemon stamps what it is written later than the kernel did"
+)
 def test_the_time_of_a_write_is_the_same_in_the_version_p13(mount: Mount):
     """A file made and written within one tick of the clock, and closed in a later one."""
     for number in range(20):
@@ -192,9 +194,7 @@ def number_in(path: Path) -> int:
     return int.from_bytes(path.read_bytes(), "little")
 
 
-def test_a_commit_is_one_instant_while_two_files_are_written_p14_p15_p16(
-    mount: Mount, counters: subprocess.Popen[str]
-):
+def test_a_commit_is_one_instant_while_two_files_are_written_p14_p15_p16(mount: Mount, counters: subprocess.Popen[str]):
     """60 commits beside a program that writes a, then b, and so on: never b ahead, never a ahead by more than one."""
     seen = []
     for number in range(1, 61):

@@ -43,7 +43,7 @@ def test_shells_commit_and_messages_arrive_whole_p10(mount: Mount, program: str)
         "cp message .ana/commit": several,
         "tee .ana/commit < message > /dev/null": several,
         "dd if=message of=.ana/commit bs=1M 2>/dev/null": several,
-        "cat > .ana/commit <<END\nof a here-document\n\nwith $((1 + 1)) parts\nEND": "of a here-document\n\nwith 2 parts",
+        "cat > .ana/commit <<END\nhere\n\nare $((1 + 1)) parts\nEND": "here\n\nare 2 parts",
         "(echo one; /bin/echo two; (/bin/echo three)) > .ana/commit": "one\ntwo\nthree",
         "{ echo one; /bin/sh -c 'echo two'; cat message; } > .ana/commit": f"one\ntwo\n{several}",
         "exec 3> .ana/commit; echo one >&3; /bin/echo two >&3; exec 3>&-": "one\ntwo",

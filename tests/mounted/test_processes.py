@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -263,6 +262,19 @@ def test_without_permission_on_dev_fuse_it_says_so(mountable: Mount, tmp_path: P
     assert mountable.json("status")["clean"]
 
 
+@as_root
+def test_a_mount_that_the_kernel_refuses_is_an_error_with_a_hint(mountable: Mount):
+    """As in a container without the right to mount: /dev/fuse can be opened, and that is all."""
+    command = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-all"]
+    ended = subprocess.run(
+        [*command, ANA, "mount", mountable.path, mountable.root],
+        capture_output=True, text=True, timeout=PATIENCE, check=False, cwd="/",
+    )  # fmt: skip
+    hinted(ended, 3, "kernel refused the mount", "log")
+    assert "fusermount3" in mountable.log_text()
+    mountable.mount()
+
+
 def beside_of(tmp_path: Path) -> Path:
     """A folder to mount something on."""
     path = tmp_path / "devices"
@@ -285,23 +297,18 @@ def test_only_the_user_who_mounted_sees_it_p29(fresh_repository: Path, open_path
         mount.mount()
         (mount.main / "data").write_text("x")
         (mount.main / "data").chmod(0o666)
-        for command in (["ls", mount.root], ["cat", mount.main / "data"], ["stat", mount.main]):
-            ended = subprocess.run(
-                ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *command],
-                capture_output=True, text=True, check=False,
-            )  # fmt: skip
-            assert ended.returncode != 0
-            assert "Permission denied" in ended.stderr
-        assert subprocess.run(
-            ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "ls", mount.path],
-            capture_output=True, check=False,
-        ).returncode, "nor the repository"  # fmt: skip
+        for command in (f"ls {mount.root}", f"cat {mount.main}/data", f"stat {mount.main}", f"ls {mount.path}"):
+            ended = subprocess.run([*NOBODY, *command.split()], capture_output=True, text=True, check=False)
+            assert ended.returncode != 0, command
+            assert "Permission denied" in ended.stderr, command
     finally:
         mount.clear_away()
 
 
 DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
 """What a dead mount answers."""
+
+NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 
 UNPRIVILEGED = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
 """Still root by number, but without the right to pass over permissions."""
@@ -312,9 +319,10 @@ def test_the_kernel_checks_permissions_p29(mount: Mount, beside: Path):
     """For somebody without root's powers, the same calls are refused as on an ordinary filesystem."""
     script = """
         try() { "$@" 2>/dev/null >/dev/null; echo $?; }
-        try cat mine; try cat none; try sh -c 'echo x >> readonly'; try ls blind; try touch locked/new; try rm locked/file
-        try cat theirs; try sh -c 'echo x >> theirs'; try chmod 777 theirs; try rm sticky/theirs; try mv sticky/theirs sticky/x
-        try ./runs; try ./mine; try chown 5 mine; try touch -d 2001-01-01 theirs; try cat blind/file
+        try cat mine; try cat none; try sh -c 'echo x >> readonly'; try ls blind
+        try touch locked/new; try rm locked/file; try cat theirs; try sh -c 'echo x >> theirs'; try chmod 777 theirs
+        try rm sticky/theirs; try mv sticky/theirs sticky/x; try ./runs; try ./mine
+        try chown 5 mine; try touch -d 2001-01-01 theirs; try cat blind/file
     """
     for top in (mount.main, beside):
         top.chmod(0o755)
@@ -337,7 +345,7 @@ def test_the_kernel_checks_permissions_p29(mount: Mount, beside: Path):
     assert outputs[1] == outputs[0]
     assert {"0", "1"} <= set(outputs[0])
     version = mount.commit()
-    reading = [*UNPRIVILEGED, "cat", version / "none"]
+    reading = [*UNPRIVILEGED, "cat", str(version / "none")]
     assert subprocess.run(reading, capture_output=True, check=False).returncode == 1
     assert snapshot(version) == snapshot(mount.main)
 

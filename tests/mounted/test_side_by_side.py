@@ -1,4 +1,4 @@
-"""File work on a mount and on an ordinary filesystem: the same calls, the same results, errnos included. P21 to P25, P28.
+"""File work on a mount and on an ordinary filesystem: the same calls, results and errnos. P21 to P25, P28.
 
 Each function below does something in the directory that it is given and returns what it saw; it runs on both, and on
 the mount a second time after the branch was committed, since a clean file takes other ways than a new one.
@@ -66,7 +66,7 @@ def all_seen(directory: Path) -> dict[str, Any]:
 def creating_and_reading(top: Path) -> Any:
     (top / "empty").touch()
     (top / "text").write_text("text")
-    results = [
+    results: list[Any] = [
         errno_of(os.open, top / "empty", os.O_CREAT | os.O_EXCL | os.O_WRONLY),
         errno_of(os.open, top / "none", os.O_RDONLY),
         errno_of(os.open, top / "text/below", os.O_RDONLY),
@@ -146,17 +146,19 @@ def holes(top: Path) -> Any:
     os.truncate(path, 3_500_000)
     with (top / "allocated").open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, 100_000)
-    return data.count(b"\0"), data[1_500_000:1_500_006], path.read_bytes().count(b"\0"), (top / "allocated").read_bytes()
+    zeros = path.read_bytes().count(b"\0")
+    return data.count(b"\0"), data[1_500_000:1_500_006], zeros, (top / "allocated").read_bytes()
 
 
 @work
 def lists_of_buffers(top: Path) -> Any:
     descriptor = os.open(top / "file", os.O_RDWR | os.O_CREAT)
     try:
-        results = [os.writev(descriptor, [b"one", b"two", b"three"]), os.lseek(descriptor, 0, os.SEEK_SET)]
+        results: list[Any] = [os.writev(descriptor, [b"one", b"two", b"three"]), os.lseek(descriptor, 0, os.SEEK_SET)]
         buffers = [bytearray(4), bytearray(100)]
         results += [os.readv(descriptor, buffers), os.lseek(descriptor, -3, os.SEEK_END)]
-        os.fsync(descriptor), os.fdatasync(descriptor)
+        os.fsync(descriptor)
+        os.fdatasync(descriptor)
         return [*results, bytes(buffers[0]), bytes(buffers[1]), errno_of(os.lseek, descriptor, -1, os.SEEK_SET)]
     finally:
         os.close(descriptor)
@@ -164,8 +166,9 @@ def lists_of_buffers(top: Path) -> Any:
 
 @work
 def copying_ranges(top: Path) -> Any:
-    (top / "from").write_bytes(os.urandom(0) + b"0123456789" * 50_000)
-    done(shell("cp from copied; cp --sparse=always from sparse; dd if=from of=dd bs=777 2>/dev/null; cat from >> dd", top))
+    (top / "from").write_bytes(b"0123456789" * 50_000)
+    done(shell("cp from copied; cp --sparse=always from sparse; dd if=from of=dd bs=777 status=none", top))
+    done(shell("cat from >> dd; cat from from > twice", top))
     return None
 
 
@@ -234,7 +237,9 @@ def unlinked_while_open(top: Path) -> Any:
     with path.open("r+b", buffering=0) as file:
         path.unlink()
         results: list[Any] = [path.exists(), os.fstat(file.fileno()).st_nlink, len(file.read())]
-        file.write(b"more"), os.ftruncate(file.fileno(), 2_000_000), os.fchmod(file.fileno(), 0o600)
+        file.write(b"more")
+        os.ftruncate(file.fileno(), 2_000_000)
+        os.fchmod(file.fileno(), 0o600)
         results += [os.fstat(file.fileno()).st_size, os.pread(file.fileno(), 4, 100_000)]
         path.write_text("another")
         results += [os.pread(file.fileno(), 2, 0), errno_of(os.link, f"/proc/self/fd/{file.fileno()}", top / "again")]
@@ -358,9 +363,11 @@ def modes_and_owners(top: Path) -> Any:
         os.lchown(top / "link", 7, 8)
         os.chown(top / "dir", 9, 10)
         os.chmod(top / "dir", 0o2775)
-        (top / "dir/file").touch(), (top / "dir/below").mkdir()
+        (top / "dir/file").touch()
+        (top / "dir/below").mkdir()
     old = os.umask(0o027)
-    (top / "masked").touch(), (top / "masked dir").mkdir()
+    (top / "masked").touch()
+    (top / "masked dir").mkdir()
     os.umask(old)
     return [*results, errno_of(os.chmod, top / "none", 0o600), errno_of(os.chown, top / "none", 1, 1)]
 
@@ -388,7 +395,9 @@ def times(top: Path) -> Any:
     (top / "dir/new").touch()
     results += [(top / name).stat().st_mtime_ns > 1 for name in ("file", "dir")]
     os.utime(top / "file", ns=(1, 1))
-    (top / "file").chmod(0o600), (top / "file").read_text(), os.rename(top / "file", top / "moved")
+    (top / "file").chmod(0o600)
+    (top / "file").read_text()
+    os.rename(top / "file", top / "moved")
     return [*results, (top / "moved").stat().st_mtime_ns, errno_of(os.utime, top / "none")]
 
 
@@ -479,15 +488,15 @@ def locks(top: Path) -> Any:
 def odd_names(top: Path) -> Any:
     """Names are bytes, up to 255 of them."""
     base = os.fsencode(top)
-    names = [b"\xff\xfe", b"\x01", b"new\nline", b" ", b"-", b"\\", b"*", b"a" * 255, "ä".encode() * 127, b"\xc3", b".a", b"..."]
-    names += [bytes([number]) for number in range(1, 256) if number not in b"./\x01 -\\*\xc3"]
+    names = [b"\xff\xfe", b"new\nline", b"a" * 255, "ä".encode() * 127, b".a", b"..."]
+    names += [bytes([number]) for number in range(1, 256) if number not in b"./"]
     for name in names:
         with open(os.path.join(base, name), "wb") as file:
             file.write(name)
-    os.mkdir(os.path.join(base, b"e\xcc\x81")), os.mkdir(os.path.join(base, b"\xc3\xa9"))
+    os.mkdir(os.path.join(base, b"e\xcc\x81"))
+    os.mkdir(os.path.join(base, b"\xc3\xa9"))
     return [
         sorted(os.listdir(base)) == sorted([*names, b"e\xcc\x81", b"\xc3\xa9"]),
-        [open(os.path.join(base, name), "rb").read() for name in []],
         errno_of(os.mkdir, os.path.join(base, b"a" * 256)),
         errno_of(os.stat, os.path.join(base, b"a" * 256)),
         errno_of(os.stat, os.path.join(base, b"A" * 255)),
@@ -520,7 +529,8 @@ def a_small_git_of_tools(top: Path) -> Any:
         sort -r -o list list; sed -i s/line/row/ list; cp -p list copy; mkdir -p x/y; mv copy x/y; ln x/y/copy hard
         tar cf all.tar list x hard; mkdir out; tar xf all.tar -C out; rm -r x; diff -r out/list list
         find . -type f | sort; split -b 7 list part.; cat part.*; install -m 600 list installed; wc -c < list
-        truncate -s 100 list; du -b list; touch -d 2001-02-03 list; date -r list +%s; gzip -k installed; gzip -t installed.gz
+        truncate -s 100 list; du -b list; touch -d 2001-02-03 list; date -r list +%s
+        gzip -k installed; gzip -t installed.gz
     """
     output = done(shell(commands, top))
     done(shell("rm all.tar installed.gz", top))
@@ -529,7 +539,7 @@ def a_small_git_of_tools(top: Path) -> Any:
 
 @pytest.mark.parametrize("function", WORK, ids=lambda function: function.__name__)
 def test_both_do_the_same(function: Callable[[Path], Any], mount: Mount, beside: Path):
-    """P21 to P25, P28: whatever works on ext4 works in a branch, and what fails fails alike; and it can be committed."""
+    """P21 to P25, P28: what works on ext4 works in a branch, what fails there fails alike; and it can be committed."""
     branch = mount.main / "work"
     branch.mkdir()
     results = [function(beside), function(branch)]
@@ -559,13 +569,17 @@ def test_work_on_committed_files_p21(mount: Mount, beside: Path):
         with path.open("ab") as file:
             file.write(b"appended")
 
+    def moving_away_and_back(path: Path) -> None:
+        os.rename(path, path.with_suffix(".moved"))
+        os.rename(path.with_suffix(".moved"), path)
+
     changes: list[Callable[[Path], object]] = [
         writing,
         appending,
         lambda path: os.truncate(path, path.stat().st_size // 3),
         lambda path: os.truncate(path, path.stat().st_size * 2 + 70_000),
         lambda path: path.open("r+b").close(),
-        lambda path: os.rename(path, path.with_suffix(".moved")) or os.rename(path.with_suffix(".moved"), path),
+        moving_away_and_back,
         lambda path: path.write_bytes(b""),
     ]
     for number, change in enumerate(changes):

@@ -306,11 +306,6 @@ def on_a_new_branch(process: Process) -> Branch:
     return process.branch(EXP)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Builder._keep_numbers writes the numbers of base names before the commit is made; rows that are not yet "
-    "cut do not win over them",
-)
 def test_a_commit_that_was_never_made_changes_no_inode_number(process: Process) -> None:
     branch = on_a_new_branch(process)
     numbers = branch.find("x"), branch.find("y")
@@ -323,11 +318,6 @@ def test_a_commit_that_was_never_made_changes_no_inode_number(process: Process) 
     assert (branch.find("x"), branch.find("y")) == numbers
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Builder._keep_numbers writes the numbers of base names before the commit is made; rows that are not yet "
-    "cut do not win over them",
-)
 def test_a_commit_that_was_never_made_gives_no_name_the_content_of_another(process: Process) -> None:
     branch = on_a_new_branch(process)
     process.repository.checkpoint()

@@ -47,7 +47,7 @@ def filled(main: Branch) -> Branch:
         (lambda b: b.write("d", b"x"), errno.EISDIR),
         (lambda b: b.truncate("d", 5), errno.EISDIR),
         (lambda b: b.tree.readlink(b.find("file")), errno.EINVAL),
-        (lambda b: list(b.tree.list(b.find("file"))), errno.ENOTDIR),
+        (lambda b: list(b.tree.entries(b.find("file"))), errno.ENOTDIR),
         (lambda b: b.tree.getattr(1 << 40), errno.ESTALE),
     ],
 )
@@ -70,9 +70,9 @@ def test_names_are_any_bytes_up_to_255(main: Branch) -> None:
     names = sorted([b"\xff" * 255, b" ", b"\n", b"-rf", "ä".encode(), b".ana2"])
     for name in names:
         main.tree.create(main.tree.root, name, EntryKind.FILE, 0o644, 0, 0)
-    assert [name for name, _ in main.tree.list(main.tree.root)] == names
+    assert [name for name, _ in main.tree.entries(main.tree.root)] == names
     main.commit()
-    assert [name for name, _ in main.tree.list(main.tree.root)] == names
+    assert [name for name, _ in main.tree.entries(main.tree.root)] == names
 
 
 def test_exchanging_two_names_swaps_what_they_are(filled: Branch) -> None:
@@ -140,7 +140,7 @@ def test_nothing_can_be_made_in_a_removed_directory_that_somebody_holds(filled: 
     filled.rmdir("empty")
     with pytest.raises(FileNotFoundError):
         filled.tree.create(ino, b"x", EntryKind.FILE, 0o644, 0, 0)
-    assert list(filled.tree.list(ino)) == []
+    assert list(filled.tree.entries(ino)) == []
 
 
 def test_a_file_without_names_gets_no_new_one(filled: Branch) -> None:

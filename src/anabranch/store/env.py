@@ -41,10 +41,12 @@ class Batch:
         """Remove a key, if it is there."""
         self._transaction.delete(key, db=self._tables[table])
 
-    def last(self, table: str) -> tuple[bytes, bytes] | None:
-        """The row with the greatest key."""
-        with self._transaction.cursor(db=self._tables[table]) as cursor:
-            return (bytes(cursor.key()), bytes(cursor.value())) if cursor.last() else None
+    def set(self, table: str, key: bytes, value: bytes | None) -> None:
+        """Set a key's value, or remove the key when it is None."""
+        if value is None:
+            self.delete(table, key)
+        else:
+            self.put(table, key, value)
 
     def delete_prefix(self, table: str, prefix: bytes, limit: int) -> int:
         """Remove at most `limit` rows whose keys start with a prefix; returns how many."""

@@ -112,10 +112,7 @@ def write(meta: Environment, overlays: Overlays, cut: Cut, also: Callable[[Batch
         for table, key, value in cut.rows:
             if table == WORKTREES and value is not None and _moved(batch, key, value):
                 continue
-            if value is None:
-                batch.delete(table, key)
-            else:
-                batch.put(table, key, value)
+            batch.set(table, key, value)
         if also is not None:
             also(batch)
 

@@ -7,7 +7,7 @@ keyed by its parent's number and its name, with its ctime. Numbers are never use
 import struct
 import threading
 
-from anabranch.store.env import Batch, Environment
+from anabranch.store.env import Environment
 from anabranch.store.meta import NUMBERS, SETTINGS
 from anabranch.store.records import seal, unseal
 from anabranch.worktree.inodes import Inode
@@ -53,11 +53,6 @@ class Numbers:
         return Inode(ino), ctime_ns
 
 
-def put_number(batch: Batch, parent: Inode, name: bytes, ino: Inode, ctime_ns: int) -> None:
-    """Keep a child's number and ctime."""
-    batch.put(NUMBERS, _KEY.pack(parent) + name, seal(_ROW.pack(ino, ctime_ns)))
-
-
-def drop_number(batch: Batch, parent: Inode, name: bytes) -> None:
-    """Forget a child's number: the name is gone."""
-    batch.delete(NUMBERS, _KEY.pack(parent) + name)
+def number_row(parent: Inode, name: bytes, kept: tuple[Inode, int] | None) -> tuple[bytes, bytes | None]:
+    """Key and value of the row that keeps a child's number and ctime (ns); value None when the name is gone."""
+    return _KEY.pack(parent) + name, None if kept is None else seal(_ROW.pack(*kept))

@@ -37,12 +37,15 @@ class Frozen:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What a commit made of a frozen generation: its id, the link tree, trees and contents by inode."""
+    """What a commit made of a frozen generation: its id, the link tree, trees and contents by inode, and the rows of
+    inode numbers to write with it.
+    """
 
     commit: ObjectId
     links: ObjectId
     trees: dict[Inode, ObjectId]
     contents: dict[Inode, Stored]
+    numbers: list[tuple[bytes, bytes | None]]
 
 
 class Table:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import Mount, Repo, check_log, done, run_ana, verify
+from tests.harness import Mount, Repo, done, run_ana
 
 REQUIRED = os.environ.get("ANABRANCH_REQUIRE_FUSE") == "1"
 """Where the mounted tests must run: what they need is missing, then they fail."""
@@ -41,14 +41,8 @@ def mountable(repo: Repo, tmp_path: Path) -> Iterator[Mount]:
     """A new repository and an empty directory; whatever a test mounts there is cleared away."""
     root = tmp_path / "mnt"
     root.mkdir()
-    mount = Mount(repo.path, root)
-    try:
+    with Mount(repo.path, root).kept_tidy() as mount:
         yield mount
-    finally:
-        mount.clear_away()
-    check_log(mount)
-    if mount.sound:
-        verify(mount.path)
 
 
 @pytest.fixture

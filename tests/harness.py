@@ -8,7 +8,9 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,10 +55,9 @@ def done(completed: Completed) -> str:
 def refused(completed: Completed, code: int, *words: str) -> str:
     """The error of a command that did not work: the exit code, one clear line with the words, no traceback."""
     assert completed.returncode == code, f"{completed.args} ended with {completed.returncode}: {completed.stderr}"
-    lines = completed.stderr.splitlines()
+    lines = completed.stderr.removesuffix("\n").split("\n")
     assert completed.stdout == ""
     assert "Traceback" not in completed.stderr
-    assert lines, "it failed without a word"
     assert lines[0].startswith("ana: "), lines
     assert [line for line in lines[1:] if not line.startswith("hint: ")] == []
     for word in words:
@@ -67,8 +68,14 @@ def refused(completed: Completed, code: int, *words: str) -> str:
 def hinted(completed: Completed, code: int, *words: str) -> str:
     """As `refused`, with a hint what to do."""
     said = refused(completed, code, *words)
-    assert len(said.splitlines()) == 2, f"no hint: {said}"
+    assert said.count("\n") == 2, f"no hint: {said}"
     return said
+
+
+def together(calls: Iterable[Callable[[], Completed]]) -> list[Completed]:
+    """Run commands that do not touch each other at the same time: most of what they take is Python's start."""
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        return [future.result() for future in [pool.submit(call) for call in calls]]
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
@@ -245,24 +252,33 @@ class Mount(Repo):
             return False
 
     def clear_away(self) -> None:
-        """Leave nothing mounted and no daemon, whatever happened."""
+        """Leave nothing mounted and no daemon, whatever happened. Fails if it took force."""
         trouble = ""
         for _ in range(10):  # mounts may lie on each other
             if not self.is_mounted():
                 break
-            try:
-                ended = run_ana("umount", self.root, cwd=Path("/"))
+            ended = subprocess.run(["fusermount3", "-u", self.root], capture_output=True, text=True, check=False)
+            if ended.returncode != 0:
                 trouble = trouble or ended.stderr
-                failed = ended.returncode != 0
-            except subprocess.TimeoutExpired:
-                trouble, failed = "ana umount hangs", True
-            if failed:
-                if self._pid and self._is_alive():
-                    os.kill(self._pid, signal.SIGKILL)
                 subprocess.run(["fusermount3", "-uz", self.root], check=False)
         if self._pid and self._is_alive():
-            wait_for(lambda: not self._is_alive(), "the daemon to end")
+            try:
+                wait_for(lambda: not self._is_alive(), "the daemon to end")
+            except AssertionError as error:
+                trouble = trouble or str(error)
+                os.kill(self._pid, signal.SIGKILL)
         assert not trouble, f"the mount could not be unmounted at the end: {trouble}"
+
+    @contextmanager
+    def kept_tidy(self) -> Iterator["Mount"]:
+        """Whatever happens in the block, afterwards nothing is mounted; then the log and the repository are looked at."""
+        try:
+            yield self
+        finally:
+            self.clear_away()
+        check_log(self)
+        if self.sound:
+            verify(self.path)
 
 
 def check_log(mount: Repo) -> None:
@@ -289,10 +305,3 @@ def python(code: str, *arguments: str | Path, cwd: Path = Path("/"), **named: An
         text=True,
         **named,
     )
-
-
-def reap(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
-    """For fixtures: a process that has ended at the end."""
-    yield process
-    process.kill()
-    process.communicate()

@@ -42,11 +42,15 @@ _WORKTREE_COUNTER = b"next working tree"
 
 @dataclass(frozen=True, slots=True)
 class VersionName:
-    """A version as it was asked for and found: its name and number where it has them, and the commit."""
+    """A version as it was asked for and found: its name and number where it has them, its time, and the commit.
+
+    The time (ns) is that of the log row, so that it leads back to this version; without a row it is the commit's.
+    """
 
     name: RefName | None
     number: int | None
     id: ObjectId
+    time_ns: int
     commit: Commit
 
     def __str__(self) -> str:
@@ -153,7 +157,9 @@ class Repository:
     def resolve(self, revision: str) -> VersionName:
         """The version that a revision names. Raises UsageError, NotFoundError, RefusedError."""
         name, number, identity = self.refs.resolve(parse_revision(revision))
-        return VersionName(name, number, identity, get_commit(self.objects, identity))
+        commit = get_commit(self.objects, identity)
+        row = None if name is None or number is None else self.refs.row(name, number)
+        return VersionName(name, number, identity, commit.time_ns if row is None else row.time_ns, commit)
 
     def version(self, identity: ObjectId) -> Version:
         """The files of a commit."""
@@ -170,7 +176,7 @@ class Repository:
         for number, row in self.refs.log(branch):
             if row.operation in (Operation.COMMIT, Operation.BIRTH, Operation.TAG):
                 identity = ObjectId(row.commit)
-                yield VersionName(branch, number, identity, get_commit(self.objects, identity))
+                yield VersionName(branch, number, identity, row.time_ns, get_commit(self.objects, identity))
 
     def read(self, entry: Entry) -> Iterator[bytes]:
         """The content of a file's entry, piece by piece."""

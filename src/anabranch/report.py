@@ -144,8 +144,8 @@ def version_line(version: VersionName) -> str:
     """`main@12  3f9ac2e1  2026-11-20 10:00:00 UTC  ann  the first line of the message`."""
     commit = version.commit
     message = (commit.message or "(empty)").splitlines()[0]
-    when = moment(commit.time_ns) if commit.generation else "-"
-    return f"{version}  {short(version.id)}  {when}  {commit.author or '-'}  {show_path(message.encode())}"
+    when, author = moment(version.time_ns), commit.author or "-"
+    return f"{version}  {short(version.id)}  {when}  {author}  {show_path(message.encode())}"
 
 
 def version_json(version: VersionName) -> Json:
@@ -158,7 +158,7 @@ def version_json(version: VersionName) -> Json:
         "id": version.id.hex(),
         "parents": [parent.hex() for parent in commit.parents],
         "author": commit.author,
-        "time": iso(commit.time_ns) if commit.generation else None,
+        "time": iso(version.time_ns),
         "message": commit.message,
         "metadata": commit.metadata,
     }

@@ -3,13 +3,14 @@
 import json
 import os
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from anabranch.repo import Repository
 from anabranch.versions.objects import Commit, get_commit, put_commit
-from tests.harness import ANA, Repo, done, hinted, refused, run_ana, shell
+from tests.harness import ANA, Repo, done, hinted, refused, run_ana, shell, together
 
 
 def ambiguous_prefix(repo: Repo) -> str:
@@ -28,13 +29,16 @@ def ambiguous_prefix(repo: Repo) -> str:
 
 
 def test_unknown_revisions_are_not_found(repo: Repo):
-    """Exit code 1, and what there is instead."""
-    for command in ("ls", "cat", "diff", "branch", "tag"):
-        for revision in ("none", "main@7", "none@1", "main@2001-01-01", "@00000000"):
-            target = f"{revision}:file" if command == "cat" else revision
-            arguments = {"branch": ("new", revision), "tag": ("new", revision), "diff": (revision, "main")}
-            words = ("version",) if revision == "main@7" else ()
-            refused(repo.ana(command, *arguments.get(command, (target,))), 1, *words)
+    """Exit code 1 in every command that takes one; and nothing was made."""
+    calls = []
+    for revision in ("none", "main@7", "none@1", "main@2001-01-01", "@00000000"):
+        for command in (
+            ["ls", revision], ["cat", f"{revision}:file"], ["diff", revision, "main"], ["branch", "new", revision],
+            ["tag", "new", revision],
+        ):  # fmt: skip
+            calls.append(partial(repo.ana, *command))
+    for ended in together(calls):
+        refused(ended, 1)
     assert repo.json("branch") == [{"name": "main", "number": 0, "id": repo.json("log")[0]["id"], "current": True}]
     assert repo.json("tag") == []
 
@@ -55,9 +59,10 @@ def test_a_time_to_come_or_before_the_branch_is_not_found_p6(repo: Repo):
 
 
 def test_revisions_that_mean_nothing_are_wrong_use(repo: Repo):
-    for revision in ("main@x", "main@", "main@1x", "main@2026-13-01", "main@2026-02-30", "main@-1", "@123", "@xyzw",
-                     "@", "", "a@b@c", "@" + "0" * 65):  # fmt: skip
-        hinted(repo.ana("ls", revision), 2)
+    revisions = ("main@x", "main@", "main@1x", "main@2026-13-01", "main@2026-02-30", "main@-1", "@123", "@xyzw",
+                 "@", "", "a@b@c", "@" + "0" * 65)  # fmt: skip
+    for ended in together(partial(repo.ana, "ls", revision) for revision in revisions):
+        hinted(ended, 2)
 
 
 def test_an_ambiguous_prefix_is_refused(repo: Repo):
@@ -69,15 +74,11 @@ def test_an_ambiguous_prefix_is_refused(repo: Repo):
     assert done(repo.ana("ls", f"@{whole[:12]}")) == ""
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["", "a/b", "a@b", "a:b", ".hidden", "-dash", "x" * 201, "ä" * 101, "tab\t", "new\nline", "\x7f", "\udcff"],
-)
-def test_bad_names_of_branches_and_tags_are_refused_p3(repo: Repo, name: str):
-    for command in ("branch", "tag"):
-        ended = repo.ana(command, "--", name)
+def test_bad_names_of_branches_and_tags_are_refused_p3(repo: Repo):
+    names = ["", "a/b", "a@b", "a:b", ".hidden", "-dash", "x" * 201, "ä" * 101, "tab\t", "new\nline", "\x7f", "\udcff"]
+    for ended in together(partial(repo.ana, command, "--", name) for command in ("branch", "tag") for name in names):
         hinted(ended, 2, "bad name", "1 to 200 bytes")
-    assert len(repo.json("branch")) == 1
+    assert (len(repo.json("branch")), repo.json("tag")) == (1, [])
 
 
 def test_a_bad_name_of_the_first_branch_makes_no_repository_p3(tmp_path: Path):
@@ -106,12 +107,16 @@ def test_nothing_to_commit_is_exit_code_1(repo: Repo):
 
 def test_a_folder_that_is_no_repository_is_wrong_use(tmp_path: Path):
     (tmp_path / "file").write_text("x")
-    for command in (["status"], ["log"], ["ls", "main"], ["cat", "main:x"], ["diff"], ["branch"], ["tag"],
-                    ["commit", "-m", "x"]):  # fmt: skip
-        hinted(run_ana(*command, cwd=tmp_path), 2, "neither in a repository nor in a mounted one", "-R REPO")
-        hinted(Repo(tmp_path).ana(*command), 2, "not a repository", "ana init")
-        hinted(Repo(tmp_path / "none").ana(*command), 1, "does not exist", "ana init")
-        hinted(Repo(tmp_path / "file").ana(*command), 2, "not a repository")
+    commands = (["status"], ["log"], ["ls", "main"], ["cat", "main:x"], ["diff"], ["branch"], ["tag"],
+                ["commit", "-m", "x"])  # fmt: skip
+    for ended in together(partial(run_ana, *command, cwd=tmp_path) for command in commands):
+        hinted(ended, 2, "neither in a repository nor in a mounted one", "-R REPO")
+    for ended in together(partial(Repo(tmp_path).ana, *command) for command in commands):
+        hinted(ended, 2, "not a repository", "ana init")
+    for ended in together(partial(Repo(tmp_path / "none").ana, *command) for command in commands):
+        hinted(ended, 1, "does not exist", "ana init")
+    for ended in together(partial(Repo(tmp_path / "file").ana, *command) for command in commands):
+        hinted(ended, 2, "not a repository")
     assert sorted(os.listdir(tmp_path)) == ["file"]
 
 
@@ -141,8 +146,8 @@ COMMANDS = (["status"], ["log"], ["ls", "main"], ["diff"], ["branch", "new"], ["
 
 def test_an_unknown_format_is_refused_p38(repo: Repo, tmp_path: Path):
     rewrite(repo, format=2)
-    for command in COMMANDS:
-        hinted(repo.ana(*command), 3, "format 2", "newer version")
+    for ended in together(partial(repo.ana, *command) for command in COMMANDS):
+        hinted(ended, 3, "format 2", "newer version")
     hinted(run_ana("mount", repo.path, tmp_path / "anywhere", cwd=tmp_path), 3, "format 2", "newer version")
     rewrite(repo, format=1)
     assert len(repo.json("log")) == 1
@@ -158,11 +163,11 @@ def test_unknown_features_are_refused_as_far_as_they_reach_p38(repo: Repo):
     for command in (["status"], ["branch", "new"], ["tag", "new"], ["commit", "-m", "x"]):
         refused(repo.ana(*command), 3, "later")
     rewrite(repo, read_only=[], incompatible=["encryption"])
-    for command in COMMANDS:
-        refused(repo.ana(*command), 3, "encryption")
+    for ended in together(partial(repo.ana, *command) for command in COMMANDS):
+        refused(ended, 3, "encryption")
     rewrite(repo, incompatible=[], chunker="another")
-    for command in COMMANDS:
-        refused(repo.ana(*command), 3, "another")
+    for ended in together(partial(repo.ana, *command) for command in COMMANDS):
+        refused(ended, 3, "another")
 
 
 @pytest.mark.parametrize(
@@ -191,9 +196,9 @@ def test_paths_that_are_not_in_a_version_are_not_found(repo: Repo):
 
 
 def test_wrong_options_are_exit_code_2(tmp_path: Path):
-    for command in ("log --none", "none", "init", "commit", "log -n 0", "mount x", "ls", "cat"):
-        ended = run_ana(*command.split(), cwd=tmp_path)
-        assert ended.returncode == 2, command
+    commands = ("log --none", "none", "init", "commit", "log -n 0", "mount x", "ls", "cat")
+    for ended in together(partial(run_ana, *command.split(), cwd=tmp_path) for command in commands):
+        assert ended.returncode == 2, ended.args
         assert "Traceback" not in ended.stderr
         assert "Error: " in ended.stderr
 

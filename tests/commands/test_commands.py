@@ -3,12 +3,13 @@
 import json
 import os
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.harness import Completed, Mount, Repo, done, pin_times, refused, run_ana
+from tests.harness import Completed, Mount, Repo, done, pin_times, refused, run_ana, together
 
 pytestmark = pytest.mark.mounted
 NOT_TEXT = os.fsdecode(b"not \xff text")
@@ -58,8 +59,9 @@ READING: list[list[str]] = [
 
 def all_said(repo: Repo) -> dict[str, tuple[int, str, str]]:
     """What every command that reads says."""
-    ended = {" ".join(command): repo.ana(*command) for command in READING}
-    return {command: (result.returncode, result.stdout, result.stderr) for command, result in ended.items()}
+    ended = together(partial(repo.ana, *command) for command in READING)
+    rows = ((result.returncode, result.stdout, result.stderr) for result in ended)
+    return dict(zip(map(" ".join, READING), rows, strict=True))
 
 
 def test_every_reading_command_says_the_same_with_and_without_a_mount_p37(mount: Mount):

@@ -112,9 +112,6 @@ def test_what_is_read_from_a_version_is_what_ordinary_tools_copied_p13(mount: Mo
     assert {path: (*row[:3], row[3] // 10**9, *row[4:]) for path, row in theirs.items()} == whole_seconds
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="the daemon stamps what it is written later than the kernel did"
-)
 def test_the_time_of_a_write_is_the_same_in_the_version_p13(mount: Mount):
     """A file made and written within one tick of the clock, and closed in a later one."""
     for number in range(20):

@@ -202,7 +202,6 @@ def test_a_time_that_is_not_past_or_before_the_branch_does_not_exist_p6(mount: M
     assert errno_of(os.stat, mount.root / "none@2020-01-01") == errno.ENOENT
 
 
-@pytest.mark.xfail(strict=True, raises=OSError, reason="a commit's own time is a little before that of its row")
 def test_the_time_that_the_log_shows_names_that_version_p6(mount: Mount):
     (mount.main / "data").write_text("one")
     mount.commit()

@@ -9,10 +9,11 @@ import errno
 import fcntl
 import mmap
 import os
+import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -537,20 +538,42 @@ def a_small_git_of_tools(top: Path) -> Any:
     return output
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, fresh_repository: Path) -> Iterator[Mount]:
+    """One mount for all the functions; each works in a directory of its own, and they do not meet."""
+    root = tmp_path_factory.mktemp("shared") / "mnt"
+    root.mkdir()
+    with Mount(shutil.copytree(fresh_repository, root.with_name("repo")), root).kept_tidy() as mount:
+        mount.mount()
+        yield mount
+
+
+@pytest.fixture(scope="module")
+def expected(shared: Mount) -> dict[str, dict[str, Any]]:
+    """What the functions left behind on the ordinary filesystem, for the last test."""
+    return {}
+
+
 @pytest.mark.parametrize("function", WORK, ids=lambda function: function.__name__)
-def test_both_do_the_same(function: Callable[[Path], Any], mount: Mount, beside: Path):
+def test_both_do_the_same(
+    function: Callable[[Path], Any], shared: Mount, expected: dict[str, dict[str, Any]], beside: Path
+):
     """P21 to P25, P28: what works on ext4 works in a branch, what fails there fails alike; and it can be committed."""
-    branch = mount.main / "work"
+    branch = shared.main / function.__name__
     branch.mkdir()
     results = [function(beside), function(branch)]
     assert results[1] == results[0]
-    expected = all_seen(beside)
-    assert all_seen(branch) == expected
-    version = mount.commit() / "work"
-    assert all_seen(version) == expected
-    mount.remount()
-    assert all_seen(branch) == expected
-    assert all_seen(version) == expected
+    left = expected[function.__name__] = all_seen(beside)
+    assert all_seen(branch) == left
+    assert all_seen(shared.commit() / function.__name__) == left
+
+
+def test_all_that_is_the_same_after_a_remount_p31(shared: Mount, expected: dict[str, dict[str, Any]]):
+    """In the branch, in a version of each directory, and on a branch made from it."""
+    shared.remount()
+    (shared.root / "exp").mkdir()
+    for top in (shared.main, shared.root / "main@head", shared.root / "exp"):
+        assert {name: all_seen(top / name) for name in expected} == expected
 
 
 def test_work_on_committed_files_p21(mount: Mount, beside: Path):

@@ -6,7 +6,7 @@ import pytest
 
 from anabranch.errors import ConflictError, NothingToCommitError, RefusedError, UsageError
 from anabranch.ids import RefName
-from anabranch.versions.objects import EntryKind, get_commit
+from anabranch.versions.objects import EntryKind, Tag, get_commit
 from anabranch.worktree.tree import Changes
 from tests.unit.helpers import GID, MAIN, UID, WHO, Branch, random_bytes
 
@@ -44,7 +44,7 @@ def test_a_commit_holds_names_content_and_attributes_of_every_kind_of_file(main:
     assert (version.at(b"link").content, version.at(b"link").mode) == (b"any\xffwhere", 0o777)
     assert [version.at(name).kind for name in (b"fifo", b"socket", b"tty")] == [5, 6, 7]
     assert (version.at(b"fifo").uid, version.at(b"fifo").gid) == (7, 8)
-    assert version.at(b"tty").tag(3) == os.makedev(5, 1)
+    assert version.at(b"tty").tag(Tag.DEVICE) == os.makedev(5, 1)
 
 
 def test_a_commit_names_its_parent_author_time_and_message(main: Branch) -> None:

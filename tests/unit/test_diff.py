@@ -1,7 +1,6 @@
 """The differences of two versions, at a cost that follows the differences."""
 
 from anabranch.repo import Repository
-from anabranch.versions.contents import Contents
 from anabranch.versions.diff import diff
 from anabranch.versions.objects import EntryKind
 from anabranch.versions.trees import Trees, Version
@@ -128,7 +127,6 @@ def test_a_diff_reads_only_what_differs(main: Branch) -> None:
     repository.objects.reads = 0
     assert [change.path for change in diff(old, new)] == [b"3/000200"]
     assert repository.objects.reads < 15
-    assert isinstance(repository.contents, Contents)
 
 
 def test_renaming_a_large_directory_is_found_without_reading_content(main: Branch) -> None:

@@ -74,10 +74,9 @@ def test_anything_else_is_refused(text: str) -> None:
 def test_every_text_is_a_revision_or_refused(text: str) -> None:
     try:
         revision = parse_revision(text)
-    except UsageError as error:
-        assert error.message
-    else:
-        assert not isinstance(revision, Numbered) or revision.number >= 0
+    except UsageError:
+        return
+    assert not isinstance(revision, Numbered) or revision.number >= 0
 
 
 def test_people_read_the_first_eight_digits_of_an_id() -> None:

@@ -38,7 +38,7 @@ pieces_lists = st.lists(
 @given(pieces_lists, st.integers(0, 20))
 @examples(60)
 def test_the_pieces_of_a_manifest_come_back_in_order(pieces: list[Piece], times: int) -> None:
-    pieces = (pieces + [Piece(chunk(99), 7, 1)]) * times + pieces
+    pieces = [*pieces, Piece(chunk(99), 7, 1)] * times + pieces
     with scratch() as directory:
         meta = Environment(directory / "meta.mdb", TABLES)
         objects = ObjectStore(meta)

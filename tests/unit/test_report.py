@@ -87,7 +87,7 @@ def test_status_and_log_of_a_real_branch_agree_as_text_and_as_json(main: Branch)
     log = list(repository.log(MAIN))
     lines = report.log_text(log).splitlines()
     assert lines[0].endswith("  ann  first line")
-    assert lines[1].endswith("  -  -  (empty)")
+    assert lines[1].endswith("  -  (empty)")
     assert [entry["version"] for entry in report.log_json(log)] == ["main@1", "main@0"]
     assert json.loads(report.to_json(report.log_json(log)))[1]["time"] is None
 

@@ -7,7 +7,7 @@ import pytest
 from anabranch.errors import DamagedError, ExistsError, NotFoundError, RefusedError, UsageError
 from anabranch.ids import RefName
 from anabranch.repo import Repository, user_name
-from tests.unit.helpers import MAIN, WHO, Branch, random_bytes
+from tests.unit.helpers import MAIN, WHO, Branch, make_repository, random_bytes
 
 EXP = RefName("exp")
 
@@ -22,7 +22,7 @@ def test_the_empty_commit_is_the_same_in_every_repository(repository: Repository
     assert repository.resolve("main@0").id.hex() == EMPTY_COMMIT
 
 
-EMPTY_COMMIT = ""
+EMPTY_COMMIT = "94c6f39f6e046ac475fdc20f327798d3448d85a0ba1de9bad26bd940f4a2c58e"
 
 
 def test_a_new_branch_has_the_files_of_the_version_it_was_made_from(main: Branch) -> None:
@@ -147,27 +147,29 @@ def test_the_log_lists_commits_and_births_newest_first(main: Branch) -> None:
         list(main.repository.log(EXP))
 
 
-def test_a_reader_sees_versions_but_has_no_working_trees_to_change(main: Branch, place: Path) -> None:
-    main.write("file", b"x")
-    main.commit()
-    main.repository.close()
-    with Repository(place / "repository") as reader:
+@pytest.fixture
+def closed(place: Path) -> Path:
+    """A repository with one commit, that nobody has open."""
+    path = place / "closed"
+    with make_repository(path) as made:
+        Branch(made).write("file", b"x")
+        Branch(made).commit()
+    return path
+
+
+def test_a_reader_sees_versions_and_cannot_write(closed: Path) -> None:
+    with Repository(closed) as reader:
         version = reader.version(reader.resolve("main").id)
         assert b"".join(reader.read(version.at(b"file"))) == b"x"
         with pytest.raises(PermissionError), reader.meta.write() as batch:
             batch.put("refs", b"x", b"y")
-    main.repository.__init__(place / "repository", writable=True)  # type: ignore[misc]
 
 
-def test_a_file_that_is_no_lmdb_environment_is_damage(main: Branch, place: Path) -> None:
-    main.repository.close()
-    path = place / "repository" / "index.mdb"
-    kept = path.read_bytes()
-    path.write_bytes(random_bytes(1, 10_000))
+@pytest.mark.parametrize("name", ["meta.mdb", "index.mdb"])
+def test_a_file_that_is_no_lmdb_environment_is_damage(closed: Path, name: str) -> None:
+    (closed / name).write_bytes(random_bytes(1, 10_000))
     with pytest.raises(DamagedError):
-        Repository(place / "repository", writable=True)
-    path.write_bytes(kept)
-    main.repository.__init__(place / "repository", writable=True)  # type: ignore[misc]
+        Repository(closed, writable=True)
 
 
 def test_comparing_a_working_tree_with_any_version_shows_what_lies_between(main: Branch) -> None:

@@ -254,8 +254,8 @@ def test_a_clean_tree_that_the_kernel_forgot_takes_no_memory(main: Branch) -> No
     assert len(main.tree.table.nodes) == 4
 
 
-def test_a_hundred_thousand_names_in_a_directory_are_listed_in_order(main: Branch) -> None:
-    """P27: what the table does for it; the time is measured through the mount."""
+def test_the_names_of_a_large_directory_are_listed_in_order_with_uncommitted_ones_among_them(main: Branch) -> None:
+    """P27, but for the time, which is measured through the mount."""
     for n in range(20_000):
         main.tree.create(main.tree.root, b"%06d" % (n * 7919 % 20_000), EntryKind.FILE, 0o644, 0, 0)
     main.repository.commit(MAIN, "all", WHO)

@@ -108,6 +108,9 @@ class Area:
         """Change attributes or size. Raises NotLoaded."""
         raise failure(errno.EROFS)
 
+    def flushed(self, ino: Inode) -> None:
+        """A descriptor of a file was closed, and everything written through it has come."""
+
     def write(self, ino: Inode, offset: int, data: bytes) -> int:
         """Write into a file. Raises NotLoaded."""
         raise failure(errno.EROFS)

@@ -108,5 +108,8 @@ class BranchArea(Area):
     def setattr(self, ino: Inode, changes: Changes) -> Found:
         return self._found(self.tree.setattr(ino, changes))
 
+    def flushed(self, ino: Inode) -> None:
+        self.tree.flushed(ino)
+
     def write(self, ino: Inode, offset: int, data: bytes) -> int:
-        return self.tree.write(ino, offset, data)
+        return self.tree.write(ino, offset, data, by_kernel=True)

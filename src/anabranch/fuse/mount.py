@@ -38,8 +38,8 @@ def serve(repository_path: Path, mount_point: Path, ready: Callable[[], None]) -
     Raises RefusedError when it is in use, DeniedError, and what opening a repository raises.
     """
     layout = check(repository_path, writable=True)
+    lock = locks.acquire(layout, mount_point=str(mount_point))  # never let go: 'ana umount' waits for the process's end
     with ExitStack() as stack:
-        lock = stack.enter_context(locks.acquire(layout, mount_point=str(mount_point)))
         repository = stack.enter_context(Repository(repository_path, writable=True))
         sys.setswitchinterval(_SWITCH_INTERVAL)
         log.info("process %d mounts %s at %s", os.getpid(), repository_path, mount_point)

@@ -247,6 +247,8 @@ class Operations:
         handle = self.handles.file(number)
         if isinstance(handle.area, ControlArea):
             await self._messages.flush(handle)
+        else:
+            handle.area.flushed(handle.ino)
 
     async def fsync(self) -> None:
         """Make everything up to now durable: content, attributes, names, ancestors."""

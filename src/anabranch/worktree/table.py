@@ -69,6 +69,8 @@ class Table:
         self.touched_names: set[tuple[Inode, bytes]] = set()
         self.doomed: set[int] = set()
         """Overlay files to delete once no row names them."""
+        self.arrivals: dict[Inode, int] = {}
+        """When bytes came in whose own time (ns) the kernel still keeps: it sends that on close, or some time later."""
         self.dead_links: set[bytes] = set()
         """Hard-linked files whose last name is gone: their ids leave the link tree at the next commit."""
         self._pins: Counter[Inode] = Counter()
@@ -294,6 +296,9 @@ class Table:
     def freeze(self) -> Frozen:
         """Set the live generation aside and open the next. One at a time."""
         assert self.frozen is None, "BUG: a generation is frozen already"
+        for ino in self.arrivals.keys() & self.dirty:
+            self.nodes[ino].mtime_ns = max(self.nodes[ino].mtime_ns, self.arrivals[ino])
+        self.arrivals.clear()
         nodes = {ino: self.nodes[ino] for ino in self.dirty if not self.nodes[ino].orphan}
         nodes.setdefault(self.root, self.nodes[self.root])
         self.frozen = Frozen(self.generation, self.root, self.base_commit, nodes, frozenset(self.dead_links))

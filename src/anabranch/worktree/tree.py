@@ -237,13 +237,17 @@ class WorkingTree:
                 self._drop_privileges(node)
         if changes.mtime_ns is not None:
             node.mtime_ns = changes.mtime_ns
+            self.table.arrivals.pop(ino, None)
         elif changes.size is not None:
             node.mtime_ns = now
         node.ctime_ns = changes.ctime_ns if changes.ctime_ns is not None else now
         return node
 
-    def write(self, ino: Inode, offset: int, data: bytes) -> int:
-        """Write at an offset; returns how much, which is all. Raises NotLoaded before any effect."""
+    def write(self, ino: Inode, offset: int, data: bytes, *, by_kernel: bool = False) -> int:
+        """Write at an offset; returns how much, which is all. Raises NotLoaded before any effect.
+
+        `by_kernel`: the bytes come from its write-back cache, and the time at which they were written comes apart.
+        """
         content = self._writable(ino, offset + len(data))
         node = self.table.own(ino)
         if isinstance(content, OverlayContent):
@@ -251,9 +255,16 @@ class WorkingTree:
         else:
             content.write(offset, data)
         node.size = content.size
-        node.mtime_ns = node.ctime_ns = now_ns()
+        if by_kernel:
+            self.table.arrivals[ino] = now_ns()
+        else:
+            node.mtime_ns = node.ctime_ns = now_ns()
         self._drop_privileges(node)
         return len(data)
+
+    def flushed(self, ino: Inode) -> None:
+        """A descriptor was closed: the kernel has sent the times of all that was written, if they changed."""
+        self.table.arrivals.pop(ino, None)
 
     def _truncate(self, ino: Inode, size: int) -> None:
         node = self.table.get(ino)

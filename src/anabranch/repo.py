@@ -27,17 +27,15 @@ from anabranch.versions.objects import Commit, Entry, EntryKind, get_commit, put
 from anabranch.versions.refs import Operation, Ref, Refs, Who
 from anabranch.versions.trees import EMPTY_TREE, Trees, Version
 from anabranch.worktree import checkpoint
+from anabranch.worktree.branch import Branch, new_worktree, open_worktree
 from anabranch.worktree.changes import changes, is_clean
 from anabranch.worktree.checkpoint import Cut, WorktreeRow
 from anabranch.worktree.content import Overlays, Sources
-from anabranch.worktree.inodes import Inode, from_entry
 from anabranch.worktree.numbers import Numbers
-from anabranch.worktree.table import Built, Frozen, Table
-from anabranch.worktree.tree import WorkingTree
+from anabranch.worktree.table import Built, Frozen
 
 FIRST_BRANCH = "main"
 _DEFAULT = b"default branch"
-_WORKTREE_COUNTER = b"next working tree"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +67,6 @@ class Committed:
     id: ObjectId
     files: int
     added: int
-
-
-@dataclass(slots=True)
-class Branch:
-    """An open working tree."""
-
-    name: RefName
-    number: int
-    tree: WorkingTree
 
 
 def create(path: Path, *, branch: str = FIRST_BRANCH, source: str) -> None:
@@ -256,29 +245,13 @@ class Repository:
 
     def _open_branch(self, name: RefName) -> Branch:
         ref = self._branch_ref(name)
-        row = checkpoint.read_row(self.meta, name) or self._new_worktree(ref)
+        row = checkpoint.read_row(self.meta, name) or new_worktree(self.meta, self.numbers, name, ref.commit)
         commit = get_commit(self.objects, ObjectId(row.base))
-        generation = row.generations[-1]
-        root = from_entry(commit.root, Inode(row.root), Inode(0), b"", 0)
-        if commit.generation == 0:  # the empty commit belongs to nobody: the owner of the repository moves in
-            owner = self.layout.path.stat()
-            root.uid, root.gid, root.mtime_ns, root.ctime_ns = owner.st_uid, owner.st_gid, *([owner.st_mtime_ns] * 2)
-        table = Table(
-            self.trees, self.numbers, root, base_commit=ObjectId(row.base), links=ObjectId(commit.links),
-            generation=generation,
+        tree = open_worktree(
+            self.meta, self.trees, self.numbers, Sources(self.contents, self.overlays), row, commit,
+            self.layout.path.stat(),
         )  # fmt: skip
-        checkpoint.load(self.meta, row, table)
-        return Branch(name, row.number, WorkingTree(table, self.numbers, Sources(self.contents, self.overlays)))
-
-    def _new_worktree(self, ref: Ref) -> WorktreeRow:
-        root = self.numbers.fresh()
-        with self.meta.write() as batch:
-            stored = batch.get(SETTINGS, _WORKTREE_COUNTER)
-            number = 1 if stored is None else int.from_bytes(unseal(stored, "working tree counter"), "little")
-            batch.put(SETTINGS, _WORKTREE_COUNTER, seal((number + 1).to_bytes(4, "little")))
-            row = WorktreeRow(number, root, ref.commit, (1,))
-            checkpoint.put_row(batch, ref.name, row)
-        return row
+        return Branch(name, row.number, tree)
 
     def status(self, name: RefName) -> list[Change]:
         """The uncommitted changes of a branch."""

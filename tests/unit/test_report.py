@@ -89,7 +89,6 @@ def test_status_and_log_of_a_real_branch_agree_as_text_and_as_json(main: Branch)
     assert lines[0].endswith("  ann  first line")
     assert lines[1].endswith("  -  (empty)")
     assert [entry["version"] for entry in report.log_json(log)] == ["main@1", "main@0"]
-    assert json.loads(report.to_json(report.log_json(log)))[1]["time"] is None
 
 
 def test_a_listing_shows_kind_mode_size_time_and_name() -> None:

@@ -433,7 +433,7 @@ class WorkingTreeMachine(RuleBasedStateMachine):
     def save(self, odd: int) -> None:
         """The saver cuts; when it goes on, what was cut is written, and what changed meanwhile is for the next time."""
         if self.saving is None:
-            if self.commit is None or self.commit.cut is None:
+            if self._may_save():
                 self.saving = self.repository.cut(), self._moment()
             return
         (cut, moment), self.saving = self.saving, None
@@ -444,13 +444,20 @@ class WorkingTreeMachine(RuleBasedStateMachine):
         self.repository.after_cut(cut)
         self.moment = moment
 
-    @precondition(lambda self: self.saving is None and self.commit is None)
+    def _may_save(self) -> bool:
+        """Whether nobody has the saver's lock."""
+        return self.saving is None and (self.commit is None or self.commit.cut is None)
+
+    @precondition(_may_save)
     @rule()
     def checkpoint(self) -> None:
+        """fsync, and all that it covers."""
+        self._observed()
         self.repository.checkpoint()
         self.moment = self._moment()
-        tables = [branch.tree.table for branch in self.repository.branches.values()]
-        assert set(self.repository.overlays.numbers()) == set().union(*map(overlays_of, tables))
+        if self.commit is None:
+            tables = [branch.tree.table for branch in self.repository.branches.values()]
+            assert set(self.repository.overlays.numbers()) == set().union(*map(overlays_of, tables))
 
     @rule()
     def settle(self) -> None:
@@ -467,13 +474,11 @@ class WorkingTreeMachine(RuleBasedStateMachine):
 
     @rule(odd=odds)
     def reopen(self, odd: int) -> None:
-        """Now and then the process ends, mostly without time for a last checkpoint."""
+        """Now and then the process ends, half of the times after a last checkpoint, in the middle of a commit too."""
         if odd > 3:
             return
-        if odd == 0 and not self.saving and not (self.commit and self.commit.cut):
-            self._observed()
-            self.repository.checkpoint()
-            self.moment = self._moment()
+        if odd < 2 and self._may_save():
+            self.checkpoint()
         self.repository.close()
         self.repository = Repository(self.path, writable=True)
         self.commit = self.saving = self.small = None

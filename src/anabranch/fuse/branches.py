@@ -5,8 +5,8 @@ import errno
 from anabranch.fuse.areas import Area, Found, Item
 from anabranch.fuse.control import CONTROL_NAME, ControlArea
 from anabranch.ids import ObjectId
-from anabranch.repo import Branch
 from anabranch.versions.objects import EntryKind
+from anabranch.worktree.branch import Branch
 from anabranch.worktree.inodes import Attributes, Inode, Node
 from anabranch.worktree.tree import Changes, failure
 

@@ -14,10 +14,11 @@ import anabranch
 from anabranch import report
 from anabranch.errors import AnabranchError
 from anabranch.fuse.areas import CONTROL_BITS, NEVER, Area, Found, Item
-from anabranch.repo import Branch, Repository
+from anabranch.repo import Repository
 from anabranch.store.layout import FORMAT
 from anabranch.store.records import hash_name
 from anabranch.versions.objects import EntryKind
+from anabranch.worktree.branch import Branch
 from anabranch.worktree.inodes import DIRECTORY_SIZE, Attributes, Inode, now_ns
 from anabranch.worktree.tree import Changes, failure
 

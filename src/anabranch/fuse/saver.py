@@ -9,8 +9,9 @@ import logging
 import trio
 
 from anabranch.fuse.handles import Handles
-from anabranch.repo import Branch, Repository
+from anabranch.repo import Repository
 from anabranch.worktree import settle
+from anabranch.worktree.branch import Branch
 
 log = logging.getLogger(__name__)
 

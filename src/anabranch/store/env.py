@@ -70,19 +70,11 @@ class Environment:
             self._env = lmdb.open(
                 str(path), map_size=MAP_SIZE, subdir=False, max_dbs=len(tables), max_readers=1022, readonly=not writable
             )
-            self._check_length()
             self.tables = {name: self._env.open_db(name.encode(), create=writable) for name in tables}
         except _DAMAGE as error:
             raise DamagedError(f"{path} is not a readable LMDB file: {error}") from error
         except lmdb.Error as error:
             raise translate(error, path) from error
-
-    def _check_length(self) -> None:
-        """LMDB maps its file: to read where it was cut off would end the process."""
-        pages = self._env.info()["last_pgno"] + 1
-        if self.path.stat().st_size < pages * self._env.stat()["psize"]:
-            self._env.close()
-            raise DamagedError(f"{self.path} is shorter than it says: it was cut off")
 
     def close(self) -> None:
         """Close the file; no transaction may be open."""

@@ -1,0 +1,69 @@
+"""Opening the working tree of a branch: its rows over its base commit."""
+
+import os
+from dataclasses import dataclass
+
+from anabranch.ids import ObjectId, RefName
+from anabranch.store.env import Environment
+from anabranch.store.meta import SETTINGS
+from anabranch.store.records import seal, unseal
+from anabranch.versions.objects import Commit
+from anabranch.versions.trees import Trees
+from anabranch.worktree import checkpoint
+from anabranch.worktree.checkpoint import WorktreeRow
+from anabranch.worktree.content import Sources
+from anabranch.worktree.inodes import Inode, from_entry
+from anabranch.worktree.numbers import Numbers
+from anabranch.worktree.table import Table
+from anabranch.worktree.tree import WorkingTree
+
+_COUNTER = b"next working tree"
+
+
+@dataclass(slots=True)
+class Branch:
+    """An open working tree: its branch's name, which may change, and its own number, which does not."""
+
+    name: RefName
+    number: int
+    tree: WorkingTree
+
+
+def new_worktree(meta: Environment, numbers: Numbers, name: RefName, commit: ObjectId) -> WorktreeRow:
+    """Keep a working tree for a branch that has none yet, clean over a commit."""
+    root = numbers.fresh()
+    with meta.write() as batch:
+        stored = batch.get(SETTINGS, _COUNTER)
+        number = 1 if stored is None else int.from_bytes(unseal(stored, "working tree counter"), "little")
+        batch.put(SETTINGS, _COUNTER, seal((number + 1).to_bytes(4, "little")))
+        row = WorktreeRow(number, root, commit, (1,))
+        checkpoint.put_row(batch, name, row)
+    return row
+
+
+def open_worktree(
+    meta: Environment,
+    trees: Trees,
+    numbers: Numbers,
+    sources: Sources,
+    row: WorktreeRow,
+    base: Commit,
+    owner: os.stat_result,
+) -> WorkingTree:
+    """Load what is kept of a working tree over its base commit.
+
+    The empty commit belongs to nobody: over it, the owner of the repository has the root directory.
+    """
+    root = from_entry(base.root, Inode(row.root), Inode(0), b"", 0)
+    if base.generation == 0:
+        root.uid, root.gid, root.mtime_ns, root.ctime_ns = owner.st_uid, owner.st_gid, *([owner.st_mtime_ns] * 2)
+    table = Table(
+        trees,
+        numbers,
+        root,
+        base_commit=ObjectId(row.base),
+        links=ObjectId(base.links),
+        generation=row.generations[-1],
+    )
+    checkpoint.load(meta, row, table)
+    return WorkingTree(table, numbers, sources)

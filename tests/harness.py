@@ -271,7 +271,7 @@ class Mount(Repo):
 
     @contextmanager
     def kept_tidy(self) -> Iterator["Mount"]:
-        """Whatever happens in the block, afterwards nothing is mounted; then the log and the repository are looked at."""
+        """Afterwards nothing is mounted, whatever happened; then the log and the repository are looked at."""
         try:
             yield self
         finally:

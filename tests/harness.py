@@ -29,6 +29,9 @@ ANA = Path(sys.executable).parent / "ana"
 PATIENCE = 60.0
 """Seconds for anything that should take a moment; on a slow machine nothing fails for being late."""
 
+REQUIRED = os.environ.get("ANABRANCH_REQUIRE_FUSE") == "1"
+"""Where the mounted tests must run: what they need is missing, then they fail."""
+
 Completed = subprocess.CompletedProcess[str]
 
 

@@ -1,4 +1,4 @@
-"""What a commit holds: everything, as it was at one instant. P13 to P16, P19."""
+"""What a commit holds: everything, as it was at one instant. P13, P14, P15, P16, P19, P24."""
 
 import errno
 import mmap

@@ -1,6 +1,6 @@
 """Random calls on a mount and on an ordinary filesystem, with commits in between: both look the same at every step.
 
-P13, P14, P19, P21 to P24, P26, P31. One mount serves all examples; each has a branch of its own.
+P13, P14, P19, P21, P22, P23, P24, P26, P31. One mount serves all examples; each has a branch of its own.
 """
 
 import errno

@@ -1,4 +1,4 @@
-"""Names and paths of a mount: what each means, and what cannot be changed. P1 to P6, P8, P9."""
+"""Names and paths of a mount: what each means, and what cannot be changed. P1, P2, P3, P4, P5, P6, P8, P9."""
 
 import errno
 import os

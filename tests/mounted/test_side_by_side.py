@@ -1,7 +1,7 @@
-"""File work on a mount and on an ordinary filesystem: the same calls, results and errnos. P21 to P25, P28.
+"""File work on a mount and on an ordinary filesystem: the same calls, results and errnos.
 
-Each function below does something in the directory that it is given and returns what it saw; it runs on both, and on
-the mount a second time after the branch was committed, since a clean file takes other ways than a new one.
+Each function below does something in the directory that it is given and returns what it saw; it runs on both. What it
+leaves there is compared in the branch and in a version of it, and in both again after a remount.
 """
 
 import ctypes
@@ -65,6 +65,7 @@ def all_seen(directory: Path) -> dict[str, Any]:
 
 @work
 def creating_and_reading(top: Path) -> Any:
+    """P21."""
     (top / "empty").touch()
     (top / "text").write_text("text")
     results: list[Any] = [
@@ -85,6 +86,7 @@ def creating_and_reading(top: Path) -> Any:
 
 @work
 def writing_at_any_offset(top: Path) -> Any:
+    """P21."""
     results: list[Any] = []
     for number, size in enumerate((0, 10, 512, 513, 4095, 4097, 70_000, 300_000, 1_200_000)):
         path = top / f"{number}"
@@ -98,6 +100,7 @@ def writing_at_any_offset(top: Path) -> Any:
 
 @work
 def appending(top: Path) -> Any:
+    """P21."""
     path = top / "log"
     for number in range(50):
         with path.open("a") as file:
@@ -110,6 +113,7 @@ def appending(top: Path) -> Any:
 
 @work
 def truncating_and_extending(top: Path) -> Any:
+    """P21."""
     results: list[Any] = []
     for start in (10, 5_000, 200_000, 1_500_000):
         path = top / f"{start}"
@@ -135,6 +139,7 @@ def truncating_and_extending(top: Path) -> Any:
 
 @work
 def holes(top: Path) -> Any:
+    """P21."""
     path = top / "sparse"
     with path.open("wb") as file:
         file.seek(3_000_000)
@@ -153,6 +158,7 @@ def holes(top: Path) -> Any:
 
 @work
 def lists_of_buffers(top: Path) -> Any:
+    """P21."""
     descriptor = os.open(top / "file", os.O_RDWR | os.O_CREAT)
     try:
         results: list[Any] = [os.writev(descriptor, [b"one", b"two", b"three"]), os.lseek(descriptor, 0, os.SEEK_SET)]
@@ -167,6 +173,7 @@ def lists_of_buffers(top: Path) -> Any:
 
 @work
 def copying_ranges(top: Path) -> Any:
+    """P21."""
     (top / "from").write_bytes(b"0123456789" * 50_000)
     done(shell("cp from copied; cp --sparse=always from sparse; dd if=from of=dd bs=777 status=none", top))
     done(shell("cat from >> dd; cat from from > twice", top))
@@ -175,6 +182,7 @@ def copying_ranges(top: Path) -> Any:
 
 @work
 def renaming_files(top: Path) -> Any:
+    """P22."""
     for name in "abcde":
         (top / name).write_text(name)
     (top / "dir").mkdir()
@@ -196,6 +204,7 @@ def renaming_files(top: Path) -> Any:
 
 @work
 def renaming_directories(top: Path) -> Any:
+    """P22."""
     for name in ("a/b/c", "empty", "full/x", "other"):
         (top / name).mkdir(parents=True)
     (top / "a/b/c/file").write_text("deep")
@@ -214,6 +223,7 @@ def renaming_directories(top: Path) -> Any:
 
 @work
 def renaming_with_flags(top: Path) -> Any:
+    """P22."""
     for name in "ab":
         (top / name).write_text(name)
     (top / "dir/below").mkdir(parents=True)
@@ -233,6 +243,7 @@ def renaming_with_flags(top: Path) -> Any:
 
 @work
 def unlinked_while_open(top: Path) -> Any:
+    """P23."""
     path = top / "file"
     path.write_bytes(b"x" * 100_000)
     with path.open("r+b", buffering=0) as file:
@@ -261,6 +272,7 @@ def unlinked_while_open(top: Path) -> Any:
 
 @work
 def hard_links(top: Path) -> Any:
+    """P24."""
     (top / "one").write_bytes(b"x" * 70_000)
     (top / "dir").mkdir()
     os.link(top / "one", top / "two")
@@ -283,6 +295,7 @@ def hard_links(top: Path) -> Any:
 
 @work
 def symbolic_links(top: Path) -> Any:
+    """P24."""
     (top / "dir").mkdir()
     (top / "dir/file").write_text("through links")
     os.symlink("dir", top / "to dir")
@@ -307,6 +320,7 @@ def symbolic_links(top: Path) -> Any:
 
 @work
 def directories(top: Path) -> Any:
+    """P24."""
     (top / "a/b").mkdir(parents=True)
     (top / "a/file").touch()
     results: list[Any] = [
@@ -327,7 +341,7 @@ def directories(top: Path) -> Any:
 
 @work
 def listing_while_it_changes(top: Path) -> Any:
-    """Every name that is there all the time is listed once."""
+    """P27: every name that is there all the time is listed once."""
     for number in range(600):
         (top / f"kept {number:04}").touch()
         (top / f"gone {number:04}").touch()
@@ -346,6 +360,7 @@ def listing_while_it_changes(top: Path) -> Any:
 
 @work
 def modes_and_owners(top: Path) -> Any:
+    """P24."""
     (top / "file").write_text("x")
     (top / "dir").mkdir()
     results: list[Any] = []
@@ -375,7 +390,7 @@ def modes_and_owners(top: Path) -> Any:
 
 @work
 def times(top: Path) -> Any:
-    """Modification times only: access times are not kept (P30)."""
+    """P24: modification times only, since access times are not kept (P30)."""
     (top / "file").write_text("x")
     (top / "dir").mkdir()
     os.symlink("file", top / "link")
@@ -404,6 +419,7 @@ def times(top: Path) -> Any:
 
 @work
 def mappings(top: Path) -> Any:
+    """P25."""
     path = top / "mapped"
     path.write_bytes(b"0123456789" * 20_000)
     with path.open("r+b") as file:
@@ -429,6 +445,7 @@ def mappings(top: Path) -> Any:
 
 @work
 def space(top: Path) -> Any:
+    """P24."""
     found = os.statvfs(top)
     assert 0 < found.f_bavail <= found.f_bfree <= found.f_blocks
     assert found.f_bsize
@@ -437,6 +454,7 @@ def space(top: Path) -> Any:
 
 @work
 def special_files(top: Path) -> Any:
+    """P24."""
     os.mkfifo(top / "fifo", 0o640)
     os.mknod(top / "plain", stat.S_IFREG | 0o600)
     os.mknod(top / "socket", stat.S_IFSOCK | 0o600)
@@ -466,7 +484,7 @@ for call in (lambda: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB), lambda: f
 
 @work
 def locks(top: Path) -> Any:
-    """Of one process against another, whole files and ranges."""
+    """P25: of one process against another, whole files and ranges."""
     path = top / "locked"
     path.write_bytes(b"x" * 1000)
 
@@ -487,7 +505,7 @@ def locks(top: Path) -> Any:
 
 @work
 def odd_names(top: Path) -> Any:
-    """Names are bytes, up to 255 of them."""
+    """P28: names are bytes, up to 255 of them."""
     base = os.fsencode(top)
     names = [b"\xff\xfe", b"new\nline", b"a" * 255, "ä".encode() * 127, b".a", b"..."]
     names += [bytes([number]) for number in range(1, 256) if number not in b"./"]
@@ -558,7 +576,7 @@ def expected(shared: Mount) -> dict[str, dict[str, Any]]:
 def test_both_do_the_same(
     function: Callable[[Path], Any], shared: Mount, expected: dict[str, dict[str, Any]], beside: Path
 ):
-    """P21 to P25, P28: what works on ext4 works in a branch, what fails there fails alike; and it can be committed."""
+    """P21, P22, P23, P24, P25, P28: what works on ext4 works in a branch, what fails there fails alike."""
     branch = shared.main / function.__name__
     branch.mkdir()
     results = [function(beside), function(branch)]

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REQUIRED
-from tests.harness import Mount, snapshot
+from tests.harness import REQUIRED, Mount, snapshot
 
 pytestmark = [pytest.mark.mounted, pytest.mark.spark]
 

@@ -1,4 +1,4 @@
-"""What survives umount, a killed daemon and damage. P26, P31 to P35. Power cuts have tests of their own, in time."""
+"""What survives umount, a killed daemon and damage. P26, P31, P32, P33, P34, P35. Power cuts: not here."""
 
 import errno
 import os

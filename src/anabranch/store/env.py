@@ -16,7 +16,7 @@ import lmdb
 from anabranch.errors import DamagedError
 
 MAP_SIZE = 1 << 40
-"""Address space reserved for one environment, in bytes; the file itself grows only as needed."""
+"""Address space reserved for an environment, in bytes; the file itself grows only as needed."""
 
 _DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.PanicError)
 
@@ -63,12 +63,12 @@ class Batch:
 class Environment:
     """One LMDB file with its tables."""
 
-    def __init__(self, path: Path, tables: Sequence[str], *, writable: bool = True) -> None:
+    def __init__(self, path: Path, tables: Sequence[str], *, writable: bool = True, map_size: int = MAP_SIZE) -> None:
         self.path = path
         self._lock = threading.Lock()
         try:
             self._env = lmdb.open(
-                str(path), map_size=MAP_SIZE, subdir=False, max_dbs=len(tables), max_readers=1022, readonly=not writable
+                str(path), map_size=map_size, subdir=False, max_dbs=len(tables), max_readers=1022, readonly=not writable
             )
             self.tables = {name: self._env.open_db(name.encode(), create=writable) for name in tables}
         except _DAMAGE as error:

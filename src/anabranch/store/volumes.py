@@ -17,6 +17,8 @@ from anabranch.store.env import Environment
 BLOCK = 64 * 1024 - 16
 """With LMDB's page header of 16 bytes, a block fills 16 pages exactly."""
 SEAL = 4 << 30
+_MAP_SIZE = 16 << 30
+"""Address space is 128 TiB: thousands of volumes must fit."""
 _TABLE = "blocks"
 _KEY = struct.Struct(">I")
 
@@ -110,5 +112,5 @@ class Volumes:
                 path = self._directory / f"{number:06}.mdb"
                 if not create and not path.exists():
                     raise DamagedError(f"volume {path.name} is missing")
-                self._open[number] = Environment(path, [_TABLE], writable=self._writable)
+                self._open[number] = Environment(path, [_TABLE], writable=self._writable, map_size=_MAP_SIZE)
             return self._open[number]

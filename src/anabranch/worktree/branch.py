@@ -65,5 +65,6 @@ def open_worktree(
         links=ObjectId(base.links),
         generation=row.generations[-1],
     )
+    checkpoint.sweep_stale(meta, row)
     checkpoint.load(meta, row, table)
     return WorkingTree(table, numbers, sources)

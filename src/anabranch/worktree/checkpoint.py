@@ -133,6 +133,17 @@ def sweep(meta: Environment, number: int, generation: int | None = None) -> None
                 removed = batch.delete_prefix(table, prefix, _SWEEP)
 
 
+def sweep_stale(meta: Environment, row: WorktreeRow) -> None:
+    """Delete the rows of generations that ended when nobody could sweep them: a crash, or a commit that was dropped."""
+    prefix = struct.pack(">I", row.number)
+    for table in (NODES, NAMES):
+        while (first := next(meta.scan(table, prefix), None)) is not None:
+            generation = _PLACE.unpack_from(first[0])[1]
+            if generation in row.generations:
+                break
+            sweep(meta, row.number, generation)
+
+
 def load(meta: Environment, row: WorktreeRow, table: Table) -> None:
     """Fill a fresh table with the rows of its generations, the newer over the older.
 

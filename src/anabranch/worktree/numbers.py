@@ -16,7 +16,7 @@ _BLOCK = 1 << 16
 _FIRST = 16
 """Numbers below are the mount's own: 1 is its root."""
 _KEY = struct.Struct(">Q")
-_ROW = struct.Struct("<QQ")
+_ROW = struct.Struct("<Qq")
 _COUNTER = b"next inode"
 
 

@@ -50,7 +50,7 @@ class Builder:
         self._objects = objects
         self._chunks = chunks
         self._trees = Trees(objects)
-        self._overlays = Overlays(overlay_directory)
+        self._overlays = Overlays(overlay_directory, open_files=1)
         self._ingest = Ingest(objects, chunks, Sources(Contents(objects, chunks), self._overlays))
 
     def build(self, frozen: Frozen) -> Candidate:

@@ -5,6 +5,7 @@ belongs to one process (daemon/lock.py), and its working trees to one thread of 
 thread say so; a commit is taken apart into such steps, so that a daemon can go on serving between them.
 """
 
+import contextlib
 import os
 import pwd
 import time
@@ -211,6 +212,7 @@ class Repository:
             raise
         if branch is not None:
             branch.name = target
+            branch.tree.table.touched.add(branch.tree.root)  # a cut that failed may hold rows under the old name
             self.branches[target] = branch
 
     def delete_branch(self, name: str, who: Who) -> None:
@@ -273,14 +275,19 @@ class Repository:
         cut, self._unwritten = self._unwritten, Cut()
         cut.sync |= self.overlays.unsynced
         self.overlays.unsynced.clear()
-        for branch in self.branches.values():
-            checkpoint.cut_table(cut, branch.name, branch.number, branch.tree.table)
+        try:
+            for branch in self.branches.values():
+                checkpoint.cut_table(cut, branch.name, branch.number, branch.tree.table)
+        except BaseException:
+            self.keep_cut(cut)
+            raise
         return cut
 
     def keep_cut(self, cut: Cut) -> None:
         """A cut could not be written: its rows go first in the next one, before those of a freeze meanwhile."""
         later, self._unwritten = self._unwritten, cut
         cut.rows += later.rows
+        cut.sync |= later.sync
         cut.doomed |= later.doomed
 
     def has_unsaved(self) -> bool:
@@ -359,9 +366,9 @@ class Repository:
         self.after_cut(cut)
         return ended
 
-    def sweep(self, name: RefName, generation: int) -> None:
-        """Step 7, in any thread: delete the rows of a generation that ended."""
-        checkpoint.sweep(self.meta, self.branches[name].number, generation)
+    def sweep(self, worktree: int, generation: int) -> None:
+        """Step 7, in any thread: delete the rows of a working tree's generation that ended."""
+        checkpoint.sweep(self.meta, worktree, generation)
 
     def thaw(self, name: RefName) -> None:
         """Instead of going on: what was frozen is uncommitted again."""
@@ -385,8 +392,9 @@ class Repository:
             self.thaw(name)
             raise
         ended = self.advance(name, built, cut)
-        self.checkpoint()
-        self.sweep(name, ended)
+        with contextlib.suppress(OSError):  # the commit is made; the next opening saves and sweeps what this could not
+            self.checkpoint()
+            self.sweep(self.branch(name).number, ended)
         return Committed(name, number, built.commit, candidate.files, candidate.added)
 
     def _remove_lost_overlays(self) -> None:

@@ -17,7 +17,7 @@ from anabranch.versions.contents import NotLoaded
 from anabranch.versions.objects import EntryKind
 from anabranch.versions.refs import Who
 from anabranch.worktree.inodes import Inode
-from anabranch.worktree.tree import Changes, WorkingTree
+from anabranch.worktree.tree import AttributeChanges, WorkingTree
 
 MAIN = RefName("main")
 WHO = Who("ann", "test")
@@ -108,13 +108,13 @@ class Branch:
 
     def truncate(self, path: str, size: int) -> None:
         ino = self.find(path)
-        self.loaded(lambda: self.tree.setattr(ino, Changes(size=size)))
+        self.loaded(lambda: self.tree.setattr(ino, AttributeChanges(size=size)))
 
     def chmod(self, path: str, mode: int) -> None:
-        self.tree.setattr(self.find(path), Changes(mode=mode))
+        self.tree.setattr(self.find(path), AttributeChanges(mode=mode))
 
     def touch(self, path: str, mtime_ns: int) -> None:
-        self.tree.setattr(self.find(path), Changes(mtime_ns=mtime_ns))
+        self.tree.setattr(self.find(path), AttributeChanges(mtime_ns=mtime_ns))
 
     def link(self, path: str, new: str) -> None:
         self.tree.link(self.find(path), *self.parent(new))

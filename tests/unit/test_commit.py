@@ -7,7 +7,7 @@ import pytest
 from anabranch.errors import ConflictError, NothingToCommitError, RefusedError, UsageError
 from anabranch.ids import RefName
 from anabranch.versions.objects import EntryKind, Tag, get_commit
-from anabranch.worktree.tree import Changes
+from anabranch.worktree.tree import AttributeChanges
 from tests.unit.helpers import GID, MAIN, UID, WHO, Branch, random_bytes
 
 LARGE = random_bytes(1, 300_000)
@@ -31,7 +31,7 @@ def test_a_commit_holds_names_content_and_attributes_of_every_kind_of_file(main:
     for name, kind in (("fifo", EntryKind.FIFO), ("socket", EntryKind.SOCKET)):
         main.make(name, kind)
     main.tree.create(main.tree.root, b"tty", EntryKind.CHARACTER, 0o620, UID, GID, device=os.makedev(5, 1))
-    main.tree.setattr(main.find("fifo"), Changes(uid=7, gid=8))
+    main.tree.setattr(main.find("fifo"), AttributeChanges(uid=7, gid=8))
     main.link("file", "again")
     main.commit()
     version = main.repository.version(main.repository.resolve("main@1").id)
@@ -256,7 +256,7 @@ def test_equal_branches_have_equal_trees_whatever_was_done_to_get_there(main: Br
     for branch in (main, other):
         for name in ("a", "b"):
             branch.touch(name, 7)
-        branch.tree.setattr(branch.tree.root, Changes(mtime_ns=7))
+        branch.tree.setattr(branch.tree.root, AttributeChanges(mtime_ns=7))
         branch.commit()
     roots = [get_commit(repository.objects, repository.refs.get(name).commit).root for name in (MAIN, exp)]
     assert roots[0] == roots[1]

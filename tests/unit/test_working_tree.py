@@ -9,7 +9,7 @@ import pytest
 from anabranch.versions.contents import NotLoaded
 from anabranch.versions.objects import EntryKind
 from anabranch.worktree.content import MEMORY_MAX
-from anabranch.worktree.tree import RENAME_EXCHANGE, RENAME_NOREPLACE, Changes
+from anabranch.worktree.tree import RENAME_EXCHANGE, RENAME_NOREPLACE, AttributeChanges
 from tests.unit.helpers import MAIN, UID, WHO, Branch, random_bytes
 
 LARGE = random_bytes(1, 300_000)
@@ -182,7 +182,7 @@ def test_not_loaded_is_raised_before_any_effect(main: Branch) -> None:
     for call in (
         lambda: main.tree.read(ino, 0, 10),
         lambda: main.tree.write(ino, 5, b"x"),
-        lambda: main.tree.setattr(ino, Changes(size=7, mode=0o600)),
+        lambda: main.tree.setattr(ino, AttributeChanges(size=7, mode=0o600)),
     ):
         with pytest.raises(NotLoaded):
             call()
@@ -194,7 +194,7 @@ def test_making_a_file_of_an_unread_large_one_empty_needs_nothing_loaded(main: B
     main.write("file", LARGE)
     main.commit()
     main.repository.contents.chunks.cache = type(main.repository.contents.chunks.cache)()
-    main.tree.setattr(main.find("file"), Changes(size=0))
+    main.tree.setattr(main.find("file"), AttributeChanges(size=0))
     assert main.tree.getattr(main.find("file")).size == 0
 
 
@@ -213,7 +213,7 @@ def test_writing_takes_set_user_id_away_and_set_group_id_where_the_group_may_exe
         main.write("file", b"y")
         assert main.tree.getattr(main.find("file")).mode == left
         main.chmod("file", mode)
-        main.tree.setattr(main.find("file"), Changes(uid=5))
+        main.tree.setattr(main.find("file"), AttributeChanges(uid=5))
         assert main.tree.getattr(main.find("file")).mode == left
 
 
@@ -238,7 +238,7 @@ def test_writing_moves_the_times_and_chmod_only_the_change_time(main: Branch, mo
 def test_the_kernels_late_times_make_no_clean_file_dirty(main: Branch) -> None:
     main.write("file", b"x")
     main.commit()
-    main.tree.setattr(main.find("file"), Changes(mtime_ns=5, late=True))
+    main.tree.setattr(main.find("file"), AttributeChanges(mtime_ns=5, late=True))
     assert main.changed() == []
 
 

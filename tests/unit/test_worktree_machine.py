@@ -31,7 +31,7 @@ from anabranch.worktree import settle
 from anabranch.worktree.checkpoint import Cut, overlays_of
 from anabranch.worktree.inodes import Attributes, Inode
 from anabranch.worktree.table import Built, Frozen
-from anabranch.worktree.tree import RENAME_EXCHANGE, Changes, WorkingTree
+from anabranch.worktree.tree import RENAME_EXCHANGE, AttributeChanges, WorkingTree
 from tests.unit import consistency
 from tests.unit.helpers import GID, MAIN, UID, WHO, T, examples, make_repository, random_bytes, scratch
 from tests.unit.model import Item, Model, Path, differences, link_counts, walk
@@ -265,19 +265,21 @@ class WorkingTreeMachine(RuleBasedStateMachine):
     def truncate(self, pick: int, size: int) -> None:
         if (found := self._file(pick)) is not None:
             ino, item = found
-            self._both(lambda: self.tree.setattr(ino, Changes(size=size)), lambda: self.model.truncate(item, size))
+            self._both(
+                lambda: self.tree.setattr(ino, AttributeChanges(size=size)), lambda: self.model.truncate(item, size)
+            )
 
     @rule(pick=picks, mode=modes)
     def chmod(self, pick: int, mode: int) -> None:
         if (found := self._named(pick)) is not None:
             ino = self._find(found[0])
-            self.tree.setattr(ino, Changes(mode=mode))
+            self.tree.setattr(ino, AttributeChanges(mode=mode))
             found[1].mode = mode
 
     @rule(pick=picks, mtime=st.sampled_from([1_000_000_000, 2_000_000_007]))
     def touch(self, pick: int, mtime: int) -> None:
         if (found := self._named(pick)) is not None:
-            self.tree.setattr(self._find(found[0]), Changes(mtime_ns=mtime))
+            self.tree.setattr(self._find(found[0]), AttributeChanges(mtime_ns=mtime))
             found[1].mtime_ns = mtime
 
     @rule(pick=picks, folder=picks, new=names, exchange=st.booleans())
@@ -399,7 +401,7 @@ class WorkingTreeMachine(RuleBasedStateMachine):
         assert commit.built is not None
         assert commit.cut is not None
         ended = self.repository.advance(commit.state.name, commit.built, commit.cut)
-        self.repository.sweep(commit.state.name, ended)
+        self.repository.sweep(self.repository.branch(commit.state.name).number, ended)
         self.commit = None
         self._holds(self.repository, commit.state.versions[-1])
 

@@ -33,8 +33,9 @@ class Where:
         """The branch that is meant: -b, else the current directory's, else the default one."""
         if self.chosen is not None:
             return repository.refs.get(ref_name(self.chosen)).name
-        if self.here is not None:
-            return repository.refs.get(ref_name(self.here.partition("@")[0])).name
+        name = (self.here or "").partition("@")[0]
+        if name and name != ".ana":  # below `@3f9ac2e1` or `.ana` there is no branch
+            return repository.refs.get(ref_name(name)).name
         return repository.default_branch()
 
     @contextmanager

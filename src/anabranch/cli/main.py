@@ -55,6 +55,9 @@ def main() -> None:
     except (EnoughError, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
         sys.exit(0)
+    except UnicodeEncodeError:
+        _say("an argument is not UTF-8", None)
+        sys.exit(2)
     except OSError as error:
         _say(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""), None)
         sys.exit(4)

@@ -84,6 +84,10 @@ def _check_machine() -> None:
 
 
 def _check_mount_point(point: Path) -> None:
+    try:
+        str(point).encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"the path {point} is not UTF-8", hint="mount it elsewhere") from None
     known = mounts.at(point)
     if known is not None and known.is_dead():
         raise RefusedError(
@@ -129,13 +133,19 @@ def _start_daemon(layout: Layout, point: Path) -> None:
 
 
 def _be_daemon(repository: Path, point: Path, ready: int) -> None:
+    answered = False
+
     def answer(failure: _Failure | None) -> None:
-        os.write(ready, msgspec.json.encode(failure))
-        os.close(ready)
+        nonlocal answered
+        if not answered:
+            os.write(ready, msgspec.json.encode(failure))
+            os.close(ready)
+        answered = True
 
     try:
         _serve(check(repository, writable=True), point, lambda: answer(None), tell=False)
     except AnabranchError as error:
+        logging.exception("the daemon ended")
         answer(_Failure(type(error).__name__, error.message, error.hint))
         sys.exit(error.exit_code)
 
@@ -183,3 +193,7 @@ def umount(directory: Path) -> None:
         raise RefusedError(f"cannot unmount {point}: {why}", hint=hint)
     if not dead and not locks.wait_until_free(Layout(known.repository), _UNMOUNT_SECONDS):
         raise DaemonError(f"the daemon of {known.repository} does not end", hint="its log may say why")
+    last = locks.owner(Layout(known.repository).lock)
+    if not dead and last is not None and last.failed:
+        log = Layout(known.repository).log
+        raise DaemonError(f"the daemon of {known.repository} ended badly; not all may be on disk", hint=f"see {log}")

@@ -35,6 +35,9 @@ from anabranch.versions.refs import Ref, Who
 
 T = TypeVar("T")
 
+PATIENCE = 5.0
+"""Seconds that a command waits for another command to end."""
+
 
 class Service(ABC):
     """What needs the owner of a repository."""
@@ -122,6 +125,6 @@ def connect(path: Path) -> Iterator[Service]:
     if locks.is_held(layout) and layout.socket.exists():
         yield _Remote(layout)
         return
-    with locks.acquire(layout), Repository(path, writable=True) as repository:
+    with locks.acquire(layout, patience=PATIENCE), Repository(path, writable=True) as repository:
         yield _Local(repository)
         repository.checkpoint()

@@ -15,12 +15,17 @@ import msgspec
 from anabranch.errors import DeniedError, RefusedError
 from anabranch.store.layout import Layout
 
+_PAUSE = 0.01
+"""Seconds between two looks at a lock."""
+
 
 class Owner(msgspec.Struct, frozen=True):
     """Who holds a repository."""
 
     pid: int
     mount_point: str | None
+    failed: bool = False
+    """Its daemon ended badly; its log says how."""
 
 
 @dataclass(slots=True)
@@ -29,10 +34,10 @@ class Lock:
 
     descriptor: int
 
-    def say(self, mount_point: str | None) -> None:
-        """Note who holds the lock."""
+    def say(self, mount_point: str | None, *, failed: bool = False) -> None:
+        """Note who holds the lock, or how that ended."""
         os.ftruncate(self.descriptor, 0)
-        os.pwrite(self.descriptor, msgspec.json.encode(Owner(os.getpid(), mount_point)) + b"\n", 0)
+        os.pwrite(self.descriptor, msgspec.json.encode(Owner(os.getpid(), mount_point, failed)) + b"\n", 0)
 
     def release(self) -> None:
         """Let go."""
@@ -49,20 +54,29 @@ class Lock:
         self.release()
 
 
-def acquire(layout: Layout, *, mount_point: str | None = None) -> Lock:
-    """Become the owner. Raises RefusedError when there is one, DeniedError."""
+def acquire(layout: Layout, *, mount_point: str | None = None, patience: float = 0.0) -> Lock:
+    """Become the owner, waiting so many seconds for another one to end. Raises RefusedError, DeniedError."""
     try:
         descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except PermissionError as error:
         raise DeniedError(f"cannot write {layout.lock}: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise in_use(layout) from None
+    end = time.monotonic() + patience
+    while not _take(descriptor, fcntl.LOCK_EX):
+        if time.monotonic() > end:
+            os.close(descriptor)
+            raise in_use(layout)
+        time.sleep(_PAUSE)
     lock = Lock(descriptor)
     lock.say(mount_point)
     return lock
+
+
+def _take(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def in_use(layout: Layout) -> RefusedError:
@@ -92,12 +106,9 @@ def is_held(layout: Layout) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not _take(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
-    return False
 
 
 def wait_until_free(layout: Layout, seconds: float) -> bool:
@@ -106,5 +117,5 @@ def wait_until_free(layout: Layout, seconds: float) -> bool:
     while is_held(layout):
         if time.monotonic() > end:
             return False
-        time.sleep(0.01)
+        time.sleep(_PAUSE)
     return True

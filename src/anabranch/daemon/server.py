@@ -4,6 +4,7 @@ import contextlib
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from anabranch.errors import AnabranchError, DaemonError
 
 log = logging.getLogger(__name__)
 
+_PAUSE = 0.1
+"""Seconds to wait when a connection cannot be taken, for want of descriptors perhaps."""
 _TIMEOUT = 30.0
 """Seconds that a client may take to say what it wants."""
 
@@ -22,6 +25,7 @@ class Server:
     def __init__(self, path: Path, handle: Callable[[Request], object]) -> None:
         self._path = path
         self._handle = handle
+        self._closed = False
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         path.unlink(missing_ok=True)  # the lock is ours, so whoever listened here is dead
         with short_address(path) as address:
@@ -32,6 +36,7 @@ class Server:
 
     def close(self) -> None:
         """Stop listening."""
+        self._closed = True
         self._path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
@@ -41,8 +46,12 @@ class Server:
         while True:
             try:
                 connection, _ = self._socket.accept()
-            except OSError:
-                return  # closed
+            except OSError as error:
+                if self._closed:
+                    return
+                log.error("a client could not be accepted: %s", error)
+                time.sleep(_PAUSE)
+                continue
             threading.Thread(target=self._serve, args=(connection,), daemon=True, name="client").start()
 
     def _serve(self, connection: socket.socket) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from anabranch.ids import ObjectId
 from anabranch.versions.objects import EntryKind
 from anabranch.worktree.inodes import Attributes, Inode
-from anabranch.worktree.tree import Changes, failure
+from anabranch.worktree.tree import AttributeChanges, failure
 
 FOREVER = 365 * 86400.0
 NEVER = 0.0
@@ -43,6 +43,10 @@ class Area:
 
     def forgotten(self, ino: Inode) -> None:
         """The kernel does not know the inode any more."""
+
+    def absence(self, parent: Inode) -> float:
+        """Seconds to trust that a name is not in a directory."""
+        return NEVER
 
     def lookup(self, parent: Inode, name: bytes) -> Found:
         """The child of a name. Raises ENOENT."""
@@ -104,7 +108,7 @@ class Area:
         """Move a name inside the area."""
         raise failure(errno.EROFS)
 
-    def setattr(self, ino: Inode, changes: Changes) -> Found:
+    def setattr(self, ino: Inode, changes: AttributeChanges) -> Found:
         """Change attributes or size. Raises NotLoaded."""
         raise failure(errno.EROFS)
 

@@ -2,13 +2,13 @@
 
 import errno
 
-from anabranch.fuse.areas import Area, Found, Item
+from anabranch.fuse.areas import FOREVER, Area, Found, Item
 from anabranch.fuse.control import CONTROL_NAME, ControlArea
 from anabranch.ids import ObjectId
 from anabranch.versions.objects import EntryKind
 from anabranch.worktree.branch import Branch
 from anabranch.worktree.inodes import Attributes, Inode, Node
-from anabranch.worktree.tree import Changes, failure
+from anabranch.worktree.tree import AttributeChanges, failure
 
 
 class BranchArea(Area):
@@ -36,6 +36,9 @@ class BranchArea(Area):
 
     def forgotten(self, ino: Inode) -> None:
         self.tree.table.forget(ino)
+
+    def absence(self, parent: Inode) -> float:
+        return FOREVER  # names here are made through the kernel only
 
     def lookup(self, parent: Inode, name: bytes) -> Found:
         if parent == self.tree.root and name == CONTROL_NAME:
@@ -71,7 +74,7 @@ class BranchArea(Area):
 
     def open(self, ino: Inode, *, writing: bool, truncate: bool) -> None:
         if truncate:
-            self.tree.setattr(ino, Changes(size=0))
+            self.tree.setattr(ino, AttributeChanges(size=0))
 
     def create(
         self, parent: Inode, name: bytes, kind: EntryKind, mode: int, uid: int, gid: int, *,
@@ -105,7 +108,7 @@ class BranchArea(Area):
         self._check(new_parent, new_name)
         self.tree.rename(parent, name, new_parent, new_name, flags)
 
-    def setattr(self, ino: Inode, changes: Changes) -> Found:
+    def setattr(self, ino: Inode, changes: AttributeChanges) -> Found:
         return self._found(self.tree.setattr(ino, changes))
 
     def flushed(self, ino: Inode) -> None:

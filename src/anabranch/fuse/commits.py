@@ -8,6 +8,7 @@ laundered, all after all were forgotten; then the tables are frozen in one step,
 Lock order: a branch's commit lock, then the saver's lock.
 """
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,8 +25,12 @@ from anabranch.repo import Committed, Repository
 from anabranch.versions.refs import Who
 from anabranch.worktree.inodes import Inode
 
+log = logging.getLogger(__name__)
+
 HOLD_LIMIT = 2.0
 """Seconds after which a hold is given up, and with it the commit: what is not frozen then would be torn."""
+QUIET_WITHIN = 2.0
+"""Seconds that renaming or deleting a branch waits for a commit of it."""
 PATIENCE = 60.0
 """Seconds that a commit waits for another one of the same branch."""
 
@@ -51,13 +56,18 @@ class Prepared:
 
 
 class Committer:
-    """Makes the commits of a mount."""
+    """Makes the commits of a mount. Laundering waits for writes, and writes may wait for chunks to be loaded, so
+    neither may use up the other's worker threads: each kind of waiting has its own.
+    """
 
     def __init__(self, repository: Repository, kernel: Kernel, handles: Handles, saver: Saver) -> None:
         self._repository = repository
         self._kernel = kernel
         self._handles = handles
         self._saver = saver
+        self._launderers = trio.CapacityLimiter(4)
+        self._holders = trio.CapacityLimiter(4)
+        self._builders = trio.CapacityLimiter(4)
         self._locks: dict[BranchArea, trio.Semaphore] = {}
         self._held: dict[object, trio.Event] = {}
 
@@ -74,7 +84,7 @@ class Committer:
         """Bring what programs have written to files that are still open."""
         inodes = self._handles.writers(area)
         if inodes:
-            await trio.to_thread.run_sync(self._each, self._kernel.launder, inodes)
+            await trio.to_thread.run_sync(self._each, self._kernel.launder, inodes, limiter=self._launderers)
 
     @staticmethod
     def _each(call: Callable[[Inode], None], inodes: list[Inode]) -> None:
@@ -90,27 +100,43 @@ class Committer:
             inodes = self._handles.writers(area)
             with trio.move_on_after(HOLD_LIMIT) as limit:
                 for call in (self._kernel.forget_attributes, self._kernel.launder) if inodes else ():
-                    await trio.to_thread.run_sync(self._each, call, inodes, abandon_on_cancel=True)
+                    await trio.to_thread.run_sync(
+                        self._each, call, inodes, abandon_on_cancel=True, limiter=self._holders
+                    )
             if limit.cancelled_caught:
                 raise RefusedError("the programs that write could not be held", hint="try again")
             yield
         finally:
             self._held.pop(area).set()
 
-    async def prepare(self, area: BranchArea) -> Prepared:
-        """Freeze the branch and build what a commit of it holds. Raises NothingToCommitError, RefusedError, OSError."""
+    async def _acquire(self, area: BranchArea, seconds: float) -> trio.Semaphore:
         lock = self._locks.setdefault(area, trio.Semaphore(1))
-        with trio.move_on_after(PATIENCE) as waiting:
+        with trio.move_on_after(seconds) as waiting:
             await lock.acquire()
         if waiting.cancelled_caught:
-            raise RefusedError(f"another commit of {area.branch.name} is being made", hint="try again when it is done")
+            raise RefusedError(f"a commit of {area.branch.name} is being made", hint="try again when it is done")
+        return lock
+
+    @asynccontextmanager
+    async def quiet(self, area: BranchArea) -> AsyncIterator[None]:
+        """Inside, no commit of the branch is being made and nothing is being saved: its name may change."""
+        lock = await self._acquire(area, QUIET_WITHIN)
+        try:
+            async with self._saver.lock:
+                yield
+        finally:
+            lock.release()
+
+    async def prepare(self, area: BranchArea) -> Prepared:
+        """Freeze the branch and build what a commit of it holds. Raises NothingToCommitError, RefusedError, OSError."""
+        lock = await self._acquire(area, PATIENCE)
         try:
             name = area.branch.name
             expected = self._repository.refs.get(name).number
             async with self._instant(area):
                 frozen = self._repository.freeze(name)
             try:
-                candidate = await trio.to_thread.run_sync(self._repository.build, frozen)
+                candidate = await trio.to_thread.run_sync(self._repository.build, frozen, limiter=self._builders)
             except BaseException:
                 self._repository.thaw(area.branch.name)
                 raise
@@ -139,7 +165,10 @@ class Committer:
             self.abandon(prepared)
             raise
         self._release(prepared)
-        await trio.to_thread.run_sync(repository.sweep, name, ended)
+        try:
+            await trio.to_thread.run_sync(repository.sweep, prepared.area.branch.number, ended)
+        except OSError as error:  # the commit is made; the next opening sweeps
+            log.warning("rows of a commit that is made could not be swept: %s", error)
         return Committed(name, number, built.commit, candidate.files, candidate.added)
 
     def abandon(self, prepared: Prepared) -> None:

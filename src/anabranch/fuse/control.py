@@ -9,6 +9,7 @@ import errno
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import count
 
 import anabranch
 from anabranch import report
@@ -20,7 +21,7 @@ from anabranch.store.records import hash_name
 from anabranch.versions.objects import EntryKind
 from anabranch.worktree.branch import Branch
 from anabranch.worktree.inodes import DIRECTORY_SIZE, Attributes, Inode, now_ns
-from anabranch.worktree.tree import Changes, failure
+from anabranch.worktree.tree import AttributeChanges, failure
 
 CONTROL_NAME = b".ana"
 COMMIT = b"commit"
@@ -49,16 +50,18 @@ class ControlArea(Area):
         self._owner = owner
         self._files = files
         self._directory = self._number(CONTROL_NAME)
-        self._commit = self._number(COMMIT)
-        self._texts: dict[Inode, bytes] = {}
-        self._fresh: dict[Inode, bytes] = {}
+        self._commits = (self._number(COMMIT + b"/%d" % number) for number in count())
+        """An inode for each lookup: writers of one inode would wait for each other in the kernel."""
+        self._texts: dict[Inode, bytes | None] = {}
+        """What reading gives, by inode; None for the commit file, whose text is made when it is opened."""
+        self._fresh: dict[Inode, bytes | None] = {}
         self._born = now_ns()
 
     def _number(self, what: bytes) -> Inode:
         return Inode(CONTROL_BITS | hash_name(what, self._owner) >> 2)
 
     def remembered(self, ino: Inode) -> None:
-        self._texts.update(self._fresh)
+        self._texts[ino] = self._fresh.pop(ino, None)
         self._fresh.clear()
 
     def forgotten(self, ino: Inode) -> None:
@@ -70,7 +73,8 @@ class ControlArea(Area):
 
     def text(self, ino: Inode) -> bytes:
         """What reading a control file gives. Raises AnabranchError."""
-        return self._made(COMMIT) if ino == self._commit else self._texts[ino]
+        text = self._texts[ino]
+        return self._made(COMMIT) if text is None else text
 
     def _made(self, name: bytes) -> bytes:
         return self._files[name]().encode(errors="surrogateescape")
@@ -80,20 +84,20 @@ class ControlArea(Area):
             raise failure(errno.ENOTDIR)
         if name not in self._files:
             raise failure(errno.ENOENT)
-        if name == COMMIT:
-            return self.getattr(self._commit)
-        text = self._made(name)
-        ino = self._number(name + b"/" + text)
+        text = None if name == COMMIT else self._made(name)
+        ino = next(self._commits) if text is None else self._number(name + b"/" + text)
         if ino not in self._texts:
             self._fresh[ino] = text
-        return self._found(ino, EntryKind.FILE, 0o444, len(text))
+        return self._file(ino, text)
 
     def getattr(self, ino: Inode) -> Found:
         if ino == self._directory:
             return self.directory()
-        if ino == self._commit:
-            return self._found(ino, EntryKind.FILE, 0o644, 0)
-        return self._found(ino, EntryKind.FILE, 0o444, len(self._texts[ino]))
+        return self._file(ino, self._texts[ino])
+
+    def _file(self, ino: Inode, text: bytes | None) -> Found:
+        mode, size = (0o644, 0) if text is None else (0o444, len(text))
+        return self._found(ino, EntryKind.FILE, mode, size)
 
     def entries(self, ino: Inode) -> list[Item]:
         if ino != self._directory:
@@ -104,10 +108,10 @@ class ControlArea(Area):
         return self.lookup(ino, item[0])
 
     def open(self, ino: Inode, *, writing: bool, truncate: bool) -> None:
-        if (writing or truncate) and ino != self._commit:
+        if (writing or truncate) and self._texts[ino] is not None:
             raise failure(errno.EACCES)
 
-    def setattr(self, ino: Inode, changes: Changes) -> Found:
+    def setattr(self, ino: Inode, changes: AttributeChanges) -> Found:
         """Sizes and times, which programs and the kernel set beside writing, are taken and mean nothing."""
         if changes.mode is not None or changes.uid is not None or changes.gid is not None:
             raise failure(errno.EPERM)

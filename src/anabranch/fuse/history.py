@@ -72,6 +72,9 @@ class VersionsArea(Area):
         place = _Place(version, root_name, (), follows)
         return self._directory(place, version().root)._replace(name_timeout=name_timeout)
 
+    def absence(self, parent: Inode) -> float:
+        return NEVER if self._place(parent).follows else FOREVER
+
     def lookup(self, parent: Inode, name: bytes) -> Found:
         place = self._place(parent)
         version, directory = self._resolve(place)
@@ -93,6 +96,11 @@ class VersionsArea(Area):
         name, entry = item
         assert isinstance(entry, Entry)
         place = self._place(ino)
+        if place.follows:  # the listing may be of an older commit
+            try:
+                return self.lookup(ino, name)
+            except FileNotFoundError:
+                return None
         return self._child(place, place.version(), name, entry)
 
     def readlink(self, ino: Inode) -> bytes:

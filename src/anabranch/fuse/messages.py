@@ -43,6 +43,11 @@ class Message:
         """Why the message was refused: each later write is told the same."""
         self.done = False
 
+    def take(self) -> Prepared | None:
+        """What was prepared, which is then the caller's."""
+        prepared, self.prepared = self.prepared, None
+        return prepared
+
 
 class Messages:
     """The messages that are being written."""
@@ -85,9 +90,10 @@ class Messages:
             return
         if await trio.to_thread.run_sync(has_open, message.process, handle.ino):
             return
-        if message.done:  # another flush was faster
+        prepared = message.take()
+        if prepared is None:  # meanwhile another flush was faster, or it was dropped
             return
-        prepared, message.prepared, message.done = message.prepared, None, True
+        message.done = True
         who = Who(user_name(handle.caller.uid), "control file")
         try:
             done = await self._committer.finish(prepared, bytes(message.text).decode(errors="replace"), who)
@@ -110,9 +116,9 @@ class Messages:
 
     def _drop(self, message: Message, why: str) -> None:
         log.warning("a commit of %s is dropped: %s", message.branch.branch.name, why)
-        assert message.prepared is not None
-        self._committer.abandon(message.prepared)
-        message.prepared = None
+        prepared = message.take()
+        assert prepared is not None
+        self._committer.abandon(prepared)
         self._fail(message, RefusedError(f"the commit was dropped: {why}"))
 
     def _fail(self, message: Message, error: AnabranchError | OSError) -> None:
@@ -123,19 +129,24 @@ class Messages:
 def process_of(thread: int) -> int:
     """The process of a thread, which is what requests are labelled with; 0 if it cannot be told."""
     try:
-        status = Path(f"/proc/{thread}/status").read_text()
+        status = Path(f"/proc/{thread}/status").read_bytes()  # the process's name in it may be anything
     except OSError:
         return 0
-    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("Tgid:")), 0)
+    return next((int(line.split()[1]) for line in status.split(b"\n") if line.startswith(b"Tgid:")), 0)
 
 
 def has_open(process: int, ino: Inode) -> bool:
     """Whether a process has a file of this inode number open for writing. Asks nothing of the mount."""
     try:
-        for path in Path(f"/proc/{process}/fdinfo").iterdir():
-            fields = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
-            if int(fields.get("ino", 0)) == ino and int(fields["flags"], 8) & os.O_ACCMODE != os.O_RDONLY:
-                return True
+        paths = list(Path(f"/proc/{process}/fdinfo").iterdir())
     except OSError:
         return False
-    return False
+    return any(_writes(path, ino) for path in paths)
+
+
+def _writes(path: Path, ino: Inode) -> bool:
+    try:
+        fields = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
+    except OSError:  # closed meanwhile
+        return False
+    return int(fields.get("ino", 0)) == ino and int(fields["flags"], 8) & os.O_ACCMODE != os.O_RDONLY

@@ -2,10 +2,10 @@
 
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 READ_AHEAD_KIB = 1024
 """The kernel's default for FUSE, 128 KiB, halves sequential reading."""
+_PATIENCE = 1.0
+"""Seconds that a mount waits for a command that is just ending."""
 _SWITCH_INTERVAL = 1e-4
 """Python-bound work in a worker thread must not starve the loop (default: 5 ms a turn)."""
 
@@ -38,15 +40,28 @@ def serve(repository_path: Path, mount_point: Path, ready: Callable[[], None]) -
     Raises RefusedError when it is in use, DeniedError, and what opening a repository raises.
     """
     layout = check(repository_path, writable=True)
-    lock = locks.acquire(layout, mount_point=str(mount_point))  # never let go: 'ana umount' waits for the process's end
-    with ExitStack() as stack:
-        repository = stack.enter_context(Repository(repository_path, writable=True))
-        sys.setswitchinterval(_SWITCH_INTERVAL)
-        log.info("process %d mounts %s at %s", os.getpid(), repository_path, mount_point)
-        _run(repository, mount_point, ready)
-        repository.checkpoint()
-        log.info("process %d unmounted %s: everything is on disk", os.getpid(), mount_point)
-        lock.say(None)
+    # Never let go: 'ana umount' waits for the process's end.
+    lock = locks.acquire(layout, mount_point=str(mount_point), patience=_PATIENCE)
+    _raise_limit()
+    sys.setswitchinterval(_SWITCH_INTERVAL)
+    try:
+        with Repository(repository_path, writable=True) as repository:
+            log.info("process %d mounts %s at %s", os.getpid(), repository_path, mount_point)
+            try:
+                _run(repository, mount_point, ready)
+            finally:
+                repository.checkpoint()
+    except BaseException:
+        lock.say(None, failed=True)
+        raise
+    log.info("process %d unmounted %s: everything is on disk", os.getpid(), mount_point)
+    lock.say(None)
+
+
+def _raise_limit() -> None:
+    """A daemon keeps more files open than the usual limit of a shell's programs."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _run(repository: Repository, mount_point: Path, ready: Callable[[], None]) -> None:

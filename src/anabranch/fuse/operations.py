@@ -7,7 +7,8 @@ Code between two awaits is a critical section. An answer with attributes is made
 import errno
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import trio
@@ -25,7 +26,7 @@ from anabranch.repo import Repository
 from anabranch.versions.contents import NotLoaded
 from anabranch.versions.objects import EntryKind
 from anabranch.worktree.inodes import Inode, kind_of_mode
-from anabranch.worktree.tree import Changes, failure
+from anabranch.worktree.tree import AttributeChanges, failure
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Operations:
         self._nursery = nursery
         self._messages = Messages(self.committer, self.root, nursery)
         self._loading = trio.Semaphore(LOADERS)
+        self._loaders = trio.CapacityLimiter(2 * LOADERS)
 
     # --- looking ---
 
@@ -62,6 +64,10 @@ class Operations:
             await self.committer.launder(self.root.branch_of(area))
         await self.committer.passage(area)
         return self._remember(area.lookup(parent, name))
+
+    def absence(self, parent: Inode) -> float:
+        """Seconds to trust that a name is not there."""
+        return self._area(parent).absence(parent)
 
     async def getattr(self, ino: Inode) -> Found:
         """The attributes of an inode."""
@@ -141,24 +147,29 @@ class Operations:
     async def rmdir(self, parent: Inode, name: bytes, caller: Caller) -> None:
         """Remove a directory, or a branch."""
         area = self._area(parent)
-        if area is self.root:
-            await self._quiet_branch(name)
-        await self.committer.passage(area)
-        area.rmdir(parent, name, caller.uid)
+        async with self._quiet(area, name):
+            await self.committer.passage(area)
+            area.rmdir(parent, name, caller.uid)
 
     async def rename(
         self, parent: Inode, name: bytes, new_parent: Inode, new_name: bytes, flags: int, caller: Caller
     ) -> None:
         """Move a name."""
         area = self._same(self._area(parent), self._area(new_parent))
-        await self.committer.passage(area)
-        area.rename(parent, name, new_parent, new_name, flags, caller.uid)
+        async with self._quiet(area, name):
+            await self.committer.passage(area)
+            area.rename(parent, name, new_parent, new_name, flags, caller.uid)
 
-    async def _quiet_branch(self, name: bytes) -> None:
-        """Before a branch is judged clean: what the kernel has of it comes first."""
-        branch = self.root.open_branch(name)
-        if branch is not None:
-            await self.committer.launder(branch)
+    @asynccontextmanager
+    async def _quiet(self, area: Area, name: bytes) -> AsyncIterator[None]:
+        """If the name is a branch: what the kernel has of it comes first, and no commit or saving is under way."""
+        branch = self.root.open_branch(name) if area is self.root else None
+        if branch is None:
+            yield
+            return
+        await self.committer.launder(branch)
+        async with self.committer.quiet(branch):
+            yield
 
     # --- files ---
 
@@ -217,7 +228,7 @@ class Operations:
                 chunks = handle.area.missing(handle.ino, handle.ahead, AHEAD_STEP)
                 handle.ahead += AHEAD_STEP
                 if chunks:
-                    await trio.to_thread.run_sync(self._load, chunks)
+                    await trio.to_thread.run_sync(self._load, chunks, limiter=self._loaders)
                     loading.set()
                     loading = handle.loading = trio.Event()
         except (AnabranchError, OSError):
@@ -234,7 +245,7 @@ class Operations:
         area, ino = handle.area, handle.ino
         return await self._with_chunks(lambda: area.write(ino, offset, data))
 
-    async def setattr(self, ino: Inode, changes: Changes) -> Found:
+    async def setattr(self, ino: Inode, changes: AttributeChanges) -> Found:
         """Change attributes or size."""
         area = self._area(ino)
         if changes.mode is not None or changes.uid is not None or changes.gid is not None:
@@ -294,7 +305,7 @@ class Operations:
 
     async def _loaded(self, missing: NotLoaded) -> None:
         async with self._loading:
-            await trio.to_thread.run_sync(self._load, missing.chunks)
+            await trio.to_thread.run_sync(self._load, missing.chunks, limiter=self._loaders)
 
     def _load(self, chunks: list[ObjectId]) -> None:
         self.repository.contents.load(chunks)

@@ -31,12 +31,12 @@ from pyfuse3 import (
 )
 
 from anabranch.errors import AnabranchError
-from anabranch.fuse.areas import FOREVER, ROOT, Found
+from anabranch.fuse.areas import Found
 from anabranch.fuse.handles import Caller
 from anabranch.fuse.operations import Operations
 from anabranch.versions.objects import EntryKind
 from anabranch.worktree.inodes import Inode
-from anabranch.worktree.tree import NAME_MAX, Changes
+from anabranch.worktree.tree import NAME_MAX, AttributeChanges
 
 log = logging.getLogger(__name__)
 
@@ -122,11 +122,11 @@ class Transport(pyfuse3.Operations):
         try:
             return _encode(await self._operations.lookup(Inode(parent_inode), name))
         except OSError as error:
-            if error.errno != errno.ENOENT or parent_inode == ROOT:
+            if error.errno != errno.ENOENT:
                 raise
             absent = EntryAttributes()
             absent.st_ino = InodeT(0)
-            absent.entry_timeout = FOREVER  # names in a branch are made through the kernel only
+            absent.entry_timeout = self._operations.absence(Inode(parent_inode))
             return absent
 
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
@@ -145,7 +145,7 @@ class Transport(pyfuse3.Operations):
         self, inode: InodeT, attr: EntryAttributes, fields: SetattrFields, fh: FileHandleT | None,
         ctx: RequestContext,
     ) -> EntryAttributes:  # fmt: skip
-        changes = Changes(
+        changes = AttributeChanges(
             mode=attr.st_mode & 0o7777 if fields.update_mode else None,
             uid=attr.st_uid if fields.update_uid else None,
             gid=attr.st_gid if fields.update_gid else None,
@@ -153,7 +153,7 @@ class Transport(pyfuse3.Operations):
             mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
             ctime_ns=attr.st_ctime_ns if fields.update_ctime else None,
         )
-        if changes == Changes():  # atime alone: the mount is noatime
+        if changes == AttributeChanges():  # atime alone: the mount is noatime
             return _encode(await self._operations.getattr(Inode(inode)))
         if fh is not None and not (fields.update_mode or fields.update_uid or fields.update_gid or fields.update_size):
             changes = replace(changes, late=True)  # a program's own utimensat(2) comes without a handle

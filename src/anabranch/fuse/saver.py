@@ -30,6 +30,7 @@ class Saver:
         self._repository = repository
         self._handles = handles
         self.lock = trio.Lock()
+        self._writer = trio.CapacityLimiter(1)
         self._asked = 0
         self._saved = 0
 
@@ -48,7 +49,7 @@ class Saver:
         repository = self._repository
         cut = repository.cut()
         try:
-            await trio.to_thread.run_sync(repository.write_cut, cut)
+            await trio.to_thread.run_sync(repository.write_cut, cut, limiter=self._writer)
         except BaseException:
             repository.keep_cut(cut)
             raise

@@ -70,6 +70,8 @@ class Environment:
             self._env = lmdb.open(
                 str(path), map_size=map_size, subdir=False, max_dbs=len(tables), max_readers=1022, readonly=not writable
             )
+            if writable:
+                self._env.reader_check()  # a killed reader's slot would keep pages from being used again
             self.tables = {name: self._env.open_db(name.encode(), create=writable) for name in tables}
         except _DAMAGE as error:
             raise DamagedError(f"{path} is not a readable LMDB file: {error}") from error

@@ -71,6 +71,7 @@ class Layout:
 
 def create(path: Path) -> Layout:
     """Make the folder and its record. Raises ExistsError, UsageError, DeniedError."""
+    _check_path(path)
     layout = Layout(path)
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -86,6 +87,13 @@ def create(path: Path) -> Layout:
     except PermissionError as error:
         raise DeniedError(f"cannot make {path}: {error.strerror}") from error
     return layout
+
+
+def _check_path(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"the path {path} is not UTF-8", hint="put the repository elsewhere") from None
 
 
 def write_record(layout: Layout) -> None:
@@ -110,6 +118,7 @@ def check(path: Path, *, writable: bool) -> Layout:
 
     Raises NotFoundError, UsageError, DeniedError, FormatError.
     """
+    _check_path(path)
     layout = Layout(path)
     try:
         text = layout.record.read_bytes()

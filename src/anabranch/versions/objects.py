@@ -54,7 +54,7 @@ INLINE_MAX = 512
 
 
 class Tag(IntEnum):
-    """Optional fields of an entry. A reader keeps tags that it does not know."""
+    """Optional fields of an entry. A reader ignores tags that it does not know."""
 
     FILES = 1
     SUBDIRECTORIES = 2

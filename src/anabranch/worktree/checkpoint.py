@@ -70,6 +70,7 @@ def put_row(batch: Batch, branch: str, row: WorktreeRow) -> None:
 
 def cut_table(cut: Cut, branch: str, number: int, table: Table) -> None:
     """Add everything of a table that is newer than its rows, and mark it as written."""
+    table.stamp(table.touched)
     for ino in table.touched:
         node = table.nodes.get(ino)
         kept = node is not None and ino in table.dirty and not node.orphan

@@ -6,6 +6,7 @@ A content belongs to one generation: after a freeze, the first write puts a new 
 """
 
 import contextlib
+import errno
 import os
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
@@ -18,7 +19,7 @@ from anabranch.versions.manifests import Stored
 
 MEMORY_MAX = 64 * 1024
 """Content up to this many bytes stays in memory and in its row."""
-_OPEN_FILES = 512
+OPEN_FILES = 256
 
 
 class Ranges:
@@ -65,7 +66,8 @@ class Ranges:
 class Overlays:
     """The overlay files of a repository, by number. Keeps few of them open."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, open_files: int = OPEN_FILES) -> None:
+        self._limit = open_files
         directory.mkdir(mode=0o700, exist_ok=True)
         self._directory = directory
         self._open: OrderedDict[int, int] = OrderedDict()
@@ -132,7 +134,7 @@ class Overlays:
 
     def _keep(self, number: int, descriptor: int) -> int:
         self._open[number] = descriptor
-        if len(self._open) > _OPEN_FILES:
+        if len(self._open) > self._limit:
             os.close(self._open.popitem(last=False)[1])
         return descriptor
 
@@ -220,6 +222,8 @@ class OverlayContent:
         for start, stop, held in self.ranges.walk(offset, end):
             if held:
                 part = sources.overlays.read(self.number, start, stop - start)
+                if len(part) < stop - start:
+                    raise OSError(errno.EIO, f"overlay file {self.number} is shorter than its ranges")
             elif self.below is not None and start < self.below_size:
                 part = self.below.read(sources, start, min(stop, self.below_size) - start)
             else:

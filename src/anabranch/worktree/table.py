@@ -11,7 +11,7 @@ Invariants:
 import errno
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
 from anabranch.errors import DamagedError
@@ -293,12 +293,16 @@ class Table:
 
     # --- generations ---
 
+    def stamp(self, inodes: Set[Inode]) -> None:
+        """Bytes whose own time has not come are kept with the time at which they came."""
+        for ino in self.arrivals.keys() & inodes & self.dirty:
+            node = self.nodes[ino]
+            node.mtime_ns = max(node.mtime_ns, self.arrivals.pop(ino))
+
     def freeze(self) -> Frozen:
         """Set the live generation aside and open the next. One at a time."""
         assert self.frozen is None, "BUG: a generation is frozen already"
-        for ino in self.arrivals.keys() & self.dirty:
-            self.nodes[ino].mtime_ns = max(self.nodes[ino].mtime_ns, self.arrivals[ino])
-        self.arrivals.clear()
+        self.stamp(self.dirty)
         nodes = {ino: self.nodes[ino] for ino in self.dirty if not self.nodes[ino].orphan}
         nodes.setdefault(self.root, self.nodes[self.root])
         self.frozen = Frozen(self.generation, self.root, self.base_commit, nodes, frozenset(self.dead_links))

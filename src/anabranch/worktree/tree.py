@@ -19,12 +19,16 @@ from anabranch.worktree.numbers import Numbers
 from anabranch.worktree.table import Table
 
 NAME_MAX = 255
+FILE_MAX = 16 << 40
+"""The largest file, in bytes, as on ext4; sums of sizes must stay within 64 bits."""
+TIME_MAX = (1 << 63) - 1
+"""Times that 64 bits cannot hold (before 1678, after 2262) are cut off there, as ext4 does with its own."""
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
+class AttributeChanges:
     """What setattr(2)-like calls change; None leaves a field as it is."""
 
     mode: int | None = None
@@ -220,7 +224,7 @@ class WorkingTree:
 
     # --- attributes and content ---
 
-    def setattr(self, ino: Inode, changes: Changes) -> Attributes:
+    def setattr(self, ino: Inode, changes: AttributeChanges) -> Attributes:
         """Change attributes and size. Raises NotLoaded before any effect."""
         if changes.late and ino not in self.table.dirty:
             return self.table.get(ino)
@@ -236,7 +240,7 @@ class WorkingTree:
             if changes.mode is None:
                 self._drop_privileges(node)
         if changes.mtime_ns is not None:
-            node.mtime_ns = changes.mtime_ns
+            node.mtime_ns = max(-TIME_MAX, min(changes.mtime_ns, TIME_MAX))
             self.table.arrivals.pop(ino, None)
         elif changes.size is not None:
             node.mtime_ns = now
@@ -285,6 +289,8 @@ class WorkingTree:
     def _writable(self, ino: Inode, end: int) -> MemoryContent | OverlayContent:
         """The content of a file, made fit to be written up to `end`: in the live generation, in memory if small."""
         node = self.table.get(ino)
+        if end > FILE_MAX:
+            raise failure(errno.EFBIG)
         if node.kind != EntryKind.FILE:
             raise failure(errno.EISDIR if node.kind == EntryKind.DIRECTORY else errno.EINVAL)
         old = node.content

@@ -13,7 +13,6 @@ from anabranch.store.env import Environment
 from anabranch.store.meta import TABLES, ObjectStore
 from anabranch.versions import manifests
 from anabranch.versions.contents import Contents
-from anabranch.worktree import content as content_module
 from anabranch.worktree.content import Content, MemoryContent, OverlayContent, Overlays, Ranges, Sources, StoredContent
 from anabranch.worktree.inodes import ContentRow, _content, _content_row
 from tests.unit.helpers import examples, random_bytes, scratch
@@ -160,11 +159,8 @@ def test_the_row_of_content_in_memory_and_in_the_store_brings_it_back() -> None:
     assert ContentRow(4, memory=b"data") == _content_row(memory)
 
 
-def test_more_overlay_files_than_descriptors_can_be_written_and_read(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(content_module, "_OPEN_FILES", 4)
-    overlays = Overlays(place)
+def test_more_overlay_files_than_descriptors_can_be_written_and_read(place: Path) -> None:
+    overlays = Overlays(place, open_files=4)
     numbers = [overlays.create() for _ in range(20)]
     for number in numbers:
         overlays.write(number, number, b"%d" % number)

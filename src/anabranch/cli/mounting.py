@@ -145,7 +145,7 @@ def _be_daemon(repository: Path, point: Path, ready: int) -> None:
     try:
         _serve(check(repository, writable=True), point, lambda: answer(None), tell=False)
     except AnabranchError as error:
-        logging.exception("the daemon ended")
+        logging.error("the daemon ended: %s", error)
         answer(_Failure(type(error).__name__, error.message, error.hint))
         sys.exit(error.exit_code)
 

@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TypeVar
 
 import trio
@@ -222,13 +223,17 @@ class Operations:
             self._nursery.start_soon(self._load_ahead, handle, handle.loading)
 
     async def _load_ahead(self, handle: Handle, loading: trio.Event) -> None:
-        """Step by step, so that who waits for the first chunks need not wait for the last."""
+        """Step by step, so that who waits for the first chunks need not wait for the last; each step by two workers,
+        whose decoding runs beside each other.
+        """
         try:
             while handle.ahead < handle.wanted:
                 chunks = handle.area.missing(handle.ino, handle.ahead, AHEAD_STEP)
                 handle.ahead += AHEAD_STEP
                 if chunks:
-                    await trio.to_thread.run_sync(self._load, chunks, limiter=self._loaders)
+                    async with trio.open_nursery() as both:
+                        for half in (chunks[::2], chunks[1::2]):
+                            both.start_soon(partial(trio.to_thread.run_sync, self._load, half, limiter=self._loaders))
                     loading.set()
                     loading = handle.loading = trio.Event()
         except (AnabranchError, OSError):

@@ -8,7 +8,7 @@ import pytest
 from anabranch.repo import Repository
 from anabranch.store.env import Environment
 from anabranch.store.meta import TABLES, ObjectStore
-from tests.unit import consistency
+from anabranch.testing import consistency
 from tests.unit.helpers import Branch, make_repository, scratch
 
 

@@ -23,6 +23,7 @@ from anabranch.commit import Candidate
 from anabranch.errors import NothingToCommitError
 from anabranch.ids import ObjectId, RefName
 from anabranch.repo import Repository
+from anabranch.testing import consistency
 from anabranch.versions.contents import NotLoaded
 from anabranch.versions.diff import ChangeKind
 from anabranch.versions.manifests import Stored
@@ -32,7 +33,6 @@ from anabranch.worktree.checkpoint import Cut, overlays_of
 from anabranch.worktree.inodes import Attributes, Inode
 from anabranch.worktree.table import Built, Frozen
 from anabranch.worktree.tree import RENAME_EXCHANGE, AttributeChanges, WorkingTree
-from tests.unit import consistency
 from tests.unit.helpers import GID, MAIN, UID, WHO, T, examples, make_repository, random_bytes, scratch
 from tests.unit.model import Item, Model, Path, differences, link_counts, walk
 

@@ -48,13 +48,11 @@ def _escape(character: str) -> str:
 
 
 def json_path(path: bytes) -> Json:
-    """A path for scripts."""
-    value: Json = {"path": show_path(path)}
+    """A path for scripts: the name itself; one that is not UTF-8 escaped as for people, and whole in `path_b64`."""
     try:
-        path.decode()
+        return {"path": path.decode()}
     except UnicodeDecodeError:
-        value["path_b64"] = base64.b64encode(path).decode()
-    return value
+        return {"path": show_path(path), "path_b64": base64.b64encode(path).decode()}
 
 
 def size(count: int) -> str:

@@ -122,3 +122,20 @@ def test_a_message_that_is_not_utf_8_is_wrong_use(mount: Mount):
     ended = shell(f"{ANA} commit -m $(printf '\\377')", mount.main)
     assert ended.returncode == 2
     assert "Traceback" not in ended.stderr
+
+
+def test_a_version_directory_is_no_place_to_commit_its_branch_from(mount: Mount):
+    (mount.main / "file").write_text("one")
+    mount.commit()
+    (mount.main / "file").write_text("two")
+    ended = mount.ana("commit", "-m", "by mistake", cwd=mount.root / "main@1")
+    assert ended.returncode == 2
+    assert "main@1 is a version" in ended.stderr
+    assert len(mount.json("log")) == 2
+
+
+def test_json_gives_names_as_they_are(mount: Mount):
+    names = ["back\\slash", "new\nline", "tab\t"]
+    for name in names:
+        (mount.main / name).write_text("x")
+    assert sorted(change["path"] for change in mount.json("status")["changes"]) == sorted(names)

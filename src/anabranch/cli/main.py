@@ -26,7 +26,7 @@ def ana(repository: Path | None, branch: str | None) -> None:
       ana init /data/repo
       ana mount /data/repo /mnt/repo
       cp flights.csv /mnt/repo/main/
-      ana -h commit
+      ana commit -h
 
     Exit codes: 0 done; 1 nothing to commit, or not found; 2 wrong use; 3 conflict or refused; 4 damaged or I/O error.
     """

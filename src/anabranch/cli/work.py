@@ -49,7 +49,7 @@ def commit(message: str, repository: Path | None, branch: str | None, as_json: b
     text = check_message(message)
     where = find(repository, branch)
     with where.reading() as history:
-        name = where.branch(history)
+        name = where.branch_to_commit(history)
     with where.service() as service:
         done = service.commit(name, text, actor())
     if as_json:

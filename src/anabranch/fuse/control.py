@@ -39,6 +39,8 @@ class Outcome:
 
 def failed(error: Exception) -> str:
     """The text of `.ana/error`."""
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}\n"
     hint = f"hint: {error.hint}\n" if isinstance(error, AnabranchError) and error.hint else ""
     return f"{error}\n{hint}"
 

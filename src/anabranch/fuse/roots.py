@@ -230,7 +230,9 @@ class _Said:
         """Nothing was said yet."""
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, OSError) and error.strerror:
+        if error is None:
+            self._outcome.error = ""
+        elif isinstance(error, OSError) and error.strerror:
             self._outcome.error = f"{error.strerror}\n"
         elif isinstance(error, AnabranchError):
             self._outcome.error = failed(error)

@@ -6,6 +6,7 @@ LMDB's default durability is kept: when `write()` returns, the transaction survi
 """
 
 import errno
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from anabranch.errors import DamagedError
 MAP_SIZE = 1 << 40
 """Address space reserved for an environment, in bytes; the file itself grows only as needed."""
 
+_FULL = 8 * 1024 * 1024
+"""Free bytes below which a failed write means a full disk."""
 _DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.PanicError)
 
 
@@ -133,10 +136,16 @@ class Environment:
 
 def translate(error: lmdb.Error, path: Path) -> Exception:
     """What an LMDB error means to the caller: no space, damage, or an I/O error."""
-    if isinstance(error, lmdb.MapFullError) or "No space left" in str(error):
-        return OSError(errno.ENOSPC, f"no space left for {path.name}")
+    full = "Input/output error" in str(error) and _is_full(path)  # LMDB does not tell a short write from a bad one
+    if full or isinstance(error, lmdb.MapFullError) or "No space left" in str(error):
+        return OSError(errno.ENOSPC, f"the disk of {path.parent} is full; nothing of this was written")
     if isinstance(error, _DAMAGE):
         return DamagedError(f"{path} is damaged: {error}")
     if isinstance(error, lmdb.ReadonlyError | lmdb.LockError):
         return PermissionError(errno.EACCES, f"{path}: {error}")
     return OSError(errno.EIO, f"{path}: {error}")
+
+
+def _is_full(path: Path) -> bool:
+    disk = os.statvfs(path.parent)
+    return disk.f_bavail * disk.f_frsize < _FULL

@@ -94,5 +94,8 @@ class ObjectStore:
                     hint=f"give more digits, such as @{matches[0].hex()[: len(digits) + 8]}",
                 )
         if not matches:
-            raise NotFoundError(f"no {kind.name.lower()} has an id that starts with {digits}")
+            raise NotFoundError(
+                f"no {kind.name.lower()} has an id that starts with {digits}",
+                hint="'ana log' shows ids",
+            )
         return matches[0]

@@ -150,7 +150,7 @@ class Refs:
         if high == 0:
             self.get(name)
         if revision.time_ns >= time.time_ns():
-            raise NotFoundError(f"that time of {name} is not yet past")
+            raise NotFoundError(f"that time of {name} is not yet past", hint=f"for its last commit, say {name}")
         while low < high:
             middle = (low + high) // 2
             row = self.row(name, middle)

@@ -1,7 +1,7 @@
 """The one way to a commit: freeze, ingest, build, compare-and-swap.
 
-`build` runs in any thread on what was frozen and writes objects ahead; nothing names them until `seal`'s rows are
-written in the one transaction that makes the commit: log row, ref, and the end of the frozen generation.
+`build` runs in any thread on what was frozen and writes objects ahead; nothing names them until the
+one transaction that makes the commit is written: log row, ref, and the end of the frozen generation.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,6 @@ from pathlib import Path
 from anabranch.errors import NothingToCommitError
 from anabranch.ids import ObjectId
 from anabranch.store.chunks import ChunkStore
-from anabranch.store.env import Environment
 from anabranch.store.meta import ObjectStore
 from anabranch.versions.contents import Contents
 from anabranch.versions.diff import ChangeKind, diff
@@ -45,8 +44,7 @@ class Candidate:
 class Builder:
     """Makes candidates of frozen generations. One a thread."""
 
-    def __init__(self, meta: Environment, objects: ObjectStore, chunks: ChunkStore, overlay_directory: Path) -> None:
-        self._meta = meta
+    def __init__(self, objects: ObjectStore, chunks: ChunkStore, overlay_directory: Path) -> None:
         self._objects = objects
         self._chunks = chunks
         self._trees = Trees(objects)
@@ -126,17 +124,15 @@ class Builder:
             extra={tag: value for tag, value in extra.items() if value} or None,
         )  # fmt: skip
 
-    def conclude(
-        self, candidate: Candidate, *, message: str, author: str, time_ns: int, metadata: dict[str, str] | None = None
-    ) -> Built:
-        """Store the commit itself; it is named by the transaction that follows."""
-        commit = Commit(
-            candidate.root, candidate.links, candidate.parents, candidate.generation, author, time_ns, message,
-            dict(sorted((metadata or {}).items())),
-        )  # fmt: skip
-        identity = put_commit(self._objects, commit)
-        self._objects.flush()
-        return Built(identity, candidate.links, candidate.trees, candidate.contents, candidate.numbers)
+
+def conclude(objects: ObjectStore, candidate: Candidate, *, message: str, author: str, time_ns: int) -> Built:
+    """Store the commit itself; it is named by the transaction that follows. Any thread may do this."""
+    commit = Commit(
+        candidate.root, candidate.links, candidate.parents, candidate.generation, author, time_ns, message, {}
+    )
+    identity = put_commit(objects, commit)
+    objects.flush()
+    return Built(identity, candidate.links, candidate.trees, candidate.contents, candidate.numbers)
 
 
 def _leaf(node: Node, stored: Stored | None) -> Entry:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from anabranch.commit import Builder, Candidate
+from anabranch.commit import Builder, Candidate, conclude
 from anabranch.errors import DamagedError, RefusedError, UsageError
 from anabranch.ids import ObjectId, RefName, parse_revision, ref_name
 from anabranch.store import layout as layouts
@@ -326,12 +326,12 @@ class Repository:
 
     def build(self, frozen: Frozen) -> Candidate:
         """Step 2, in any thread. Raises NothingToCommitError; then, as after every error, call `thaw`."""
-        return Builder(self.meta, self.objects, self.chunks, self.layout.overlays).build(frozen)
+        return Builder(self.objects, self.chunks, self.layout.overlays).build(frozen)
 
     def conclude(self, candidate: Candidate, message: str, author: str) -> Built:
         """Step 3, in any thread: store the commit under a message."""
-        builder = Builder(self.meta, self.objects, self.chunks, self.layout.overlays)
-        return builder.conclude(candidate, message=check_message(message), author=author, time_ns=time.time_ns())
+        text = check_message(message)
+        return conclude(self.objects, candidate, message=text, author=author, time_ns=time.time_ns())
 
     def commit_cut(self, name: RefName, built: Built) -> Cut:
         """Step 4, in the thread of the working trees: the rows that go with the commit."""

@@ -100,13 +100,13 @@ class Environment:
         except lmdb.Error as error:
             raise translate(error, self.path) from error
 
-    def scan(self, table: str, prefix: bytes = b"", start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
-        """Rows in key order whose keys start with a prefix, from key `start` on.
+    def scan(self, table: str, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Rows in key order whose keys start with a prefix.
 
         The read transaction is open while the iterator is: do not keep it.
         """
         with self.reading() as transaction, transaction.cursor(db=self.tables[table]) as cursor:
-            found = cursor.set_range(start or prefix) if (start or prefix) else cursor.first()
+            found = cursor.set_range(prefix) if prefix else cursor.first()
             while found:
                 key = bytes(cursor.key())
                 if not key.startswith(prefix):

@@ -65,7 +65,12 @@ def decode_row(branch: str, sealed: bytes) -> WorktreeRow:
 
 def put_row(batch: Batch, branch: str, row: WorktreeRow) -> None:
     """Write the row of a branch's working tree."""
-    batch.put(WORKTREES, branch.encode(), seal(msgspec.msgpack.encode(row)))
+    batch.put(WORKTREES, branch.encode(), encode_row(row))
+
+
+def encode_row(row: WorktreeRow) -> bytes:
+    """The value of a working tree's row."""
+    return seal(msgspec.msgpack.encode(row))
 
 
 def cut_table(cut: Cut, branch: str, number: int, table: Table) -> None:
@@ -83,7 +88,7 @@ def cut_table(cut: Cut, branch: str, number: int, table: Table) -> None:
         cut.rows.append((NAMES, _PLACE.pack(number, table.generation, parent) + name, value and seal(value)))
     generations = (table.frozen.generation, table.generation) if table.frozen else (table.generation,)
     row = WorktreeRow(number, table.root, table.base_commit, generations)
-    cut.rows.append((WORKTREES, branch.encode(), seal(msgspec.msgpack.encode(row))))
+    cut.rows.append((WORKTREES, branch.encode(), encode_row(row)))
     table.touched.clear()
     table.touched_names.clear()
     if table.frozen is None:  # a commit may still be reading them

@@ -1,7 +1,9 @@
-"""Where content is cut. The vectors are part of the format: they may never change."""
+"""Where content is cut. The vectors of docs/format.md are part of the format: they may never change."""
 
 import hashlib
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -20,23 +22,108 @@ def stream(seed: bytes, size: int) -> bytes:
 NOISE = stream(b"anabranch", 2_000_000)
 TEXT = b"".join(b"%d,%s,some text\n" % (n, stream(b"%d" % n, 4).hex().encode()) for n in range(60_000))
 
+FORMAT = (Path(__file__).parents[2] / "docs" / "format.md").read_text().partition("\n## Chunker\n")[2]
+"""What the format says about cutting, and what comes after."""
+
 VECTORS = {
-    "noise": (
-        NOISE,
-        """
-        40320 109176 26324 47537 189043 128648 56525 81036 60613 30651 78670 94760 17471 41656 74125 72731
-        31410 51637 67785 120079 70172 52509 41707 82467 33853 26369 72225 25575 25262 21657 114046 13961
-        """,
-    ),
-    "text": (
-        TEXT,
-        """
-        69009 71177 65819 109171 132154 66990 84179 111341 17350 94787 18895 88136 72283 96741 62404 90535
-        32469 75924 50609 70000 8917
-        """,
-    ),
+    content: [int(length) for length in lengths.split()]
+    for content, lengths in re.findall(r"^(\w.*) -> ([\d\s]+)", FORMAT.partition("\n## ")[0], re.MULTILINE)
 }
-"""Content, and the lengths of its chunks."""
+"""Content as the format describes it, and the lengths of its chunks."""
+
+# --- a second implementation, from the text of the format and not from the package -------------------------------
+
+STRICT = 0x0000D90703537000
+LOOSE = 0x0000D90F03530000
+GEAR = [int.from_bytes(hashlib.md5(bytes([value]) * 64).digest()[:8], "big") for value in range(256)]
+
+
+def cut_as_written(data: bytes) -> list[int]:
+    """The lengths of the chunks of a whole content."""
+    lengths = []
+    start = 0
+    while start < len(data):
+        lengths.append(length_as_written(data[start : start + 262_144]))
+        start += lengths[-1]
+    return lengths
+
+
+def length_as_written(data: bytes) -> int:
+    """The length of the first chunk."""
+    end = len(data) - len(data) % 2
+    value = 0
+    for i in range(16_384, end):
+        value = (2 * value + GEAR[data[i]]) % 2**64
+        if value & (STRICT if i < 65_536 else LOOSE) == 0:
+            return i
+    return len(data)
+
+
+def both(data: bytes) -> list[int]:
+    """The lengths of the chunks, from the package and from the second implementation."""
+    lengths = cut(data, final=True)
+    assert lengths == cut_as_written(data)
+    return lengths
+
+
+# --- the format ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", VECTORS)
+def test_the_boundaries_are_those_of_the_format_for_ever(content: str) -> None:
+    assert both(eval(content, {"noise": NOISE, "text": TEXT, "zeros": bytes})) == VECTORS[content]
+
+
+def test_the_format_has_vectors_and_says_how_to_check_what_they_are_made_of() -> None:
+    assert {"noise", "text"} < VECTORS.keys()
+    for name, made in (("noise", NOISE), ("text", TEXT)):
+        assert f"| `{name}` | {len(made):,} |" in FORMAT
+        assert f"| `{hashlib.sha256(made).hexdigest()}` |" in FORMAT
+    assert all(f"`GEAR[{value}]`" in FORMAT and f"`{GEAR[value]:#018x}`" in FORMAT for value in (0, 1, 254, 255))
+    assert hashlib.sha256(b"".join(value.to_bytes(8, "big") for value in GEAR)).hexdigest() in FORMAT
+    assert f"`{STRICT:#018x}`" in FORMAT
+    assert f"`{LOOSE:#018x}`" in FORMAT
+
+
+pieces = st.one_of(
+    st.builds(lambda start, size: NOISE[start : start + size], st.integers(0, 1_900_000), st.integers(0, 100_000)),
+    st.builds(lambda start, size: TEXT[start : start + size], st.integers(0, 1_400_000), st.integers(0, 80_000)),
+    st.builds(bytes, st.sampled_from([1, 47, 48, MIN_SIZE, AVERAGE_SIZE, MAX_SIZE - 1, MAX_SIZE])),
+    st.builds(lambda unit, size: (unit * size)[:size], st.binary(min_size=1, max_size=9), st.integers(0, 70_000)),
+    st.binary(max_size=100),
+)
+
+
+@given(st.lists(pieces, max_size=6))
+@examples(80)
+def test_the_package_cuts_as_the_format_says(parts: list[bytes]) -> None:
+    both(b"".join(parts))
+
+
+@pytest.mark.parametrize("source", [NOISE, TEXT, bytes(MAX_SIZE)], ids=["noise", "text", "zeros"])
+def test_content_up_to_the_minimum_and_a_little_over_it_is_cut_as_the_format_says(source: bytes) -> None:
+    for size in [*range(1, 70), *range(MIN_SIZE - 70, MIN_SIZE + 70)]:
+        lengths = both(source[:size])
+        assert lengths == [size] or size > MIN_SIZE
+
+
+STRICT_END = NOISE[40_257:40_321]
+LOOSE_END = NOISE[149_433:149_497]
+"""64 bytes, all that the hash can remember, the last of which ends a chunk: under one mask and not under the other."""
+
+
+@pytest.mark.parametrize("tail", range(3))
+@pytest.mark.parametrize("around", [MIN_SIZE + 64, AVERAGE_SIZE, MAX_SIZE])
+def test_a_cut_beside_a_limit_or_the_end_of_the_content_is_where_the_format_says(around: int, tail: int) -> None:
+    for end in range(around - 3, around + 3):
+        for ending, first, last in ((STRICT_END, 0, AVERAGE_SIZE), (LOOSE_END, AVERAGE_SIZE, MAX_SIZE)):
+            data = bytes(end + 1 - len(ending)) + ending + bytes(tail)
+            seen = first <= end < last and (tail > 0 or len(data) % 2 == 0)
+            expected = end if seen else min(len(data), MAX_SIZE)
+            assert both(data) == [length for length in (expected, len(data) - expected) if length]
+
+
+# --- what follows from it -----------------------------------------------------------------------------------------
 
 
 def in_windows(data: bytes, window: int) -> Iterator[int]:
@@ -50,12 +137,6 @@ def in_windows(data: bytes, window: int) -> Iterator[int]:
             start += length
 
 
-@pytest.mark.parametrize("name", VECTORS)
-def test_the_boundaries_are_those_of_the_format_for_ever(name: str) -> None:
-    data, lengths = VECTORS[name]
-    assert cut(data, final=True) == [int(length) for length in lengths.split()]
-
-
 def test_the_parameters_are_those_that_the_name_says() -> None:
     assert f"fastcdc2020-{MIN_SIZE >> 10}k-{AVERAGE_SIZE >> 10}k-{MAX_SIZE >> 10}k-nc1" == CHUNKER_ID
 
@@ -63,7 +144,7 @@ def test_the_parameters_are_those_that_the_name_says() -> None:
 @given(st.integers(0, 1_500_000), st.integers(0, 900_000), st.integers(MAX_SIZE, 3 * MAX_SIZE))
 @examples(60)
 def test_boundaries_do_not_depend_on_how_the_buffer_is_fed(start: int, size: int, window: int) -> None:
-    for source in (NOISE, TEXT):
+    for source in (NOISE, TEXT, bytes(700_000) + NOISE):
         data = source[start : start + size]
         assert list(in_windows(data, window)) == cut(data, final=True)
 
@@ -80,7 +161,8 @@ def test_chunks_cover_everything_within_the_limits(start: int, size: int) -> Non
 
 def test_the_end_of_a_buffer_is_no_boundary_unless_it_is_the_end_of_the_file() -> None:
     whole = cut(NOISE, final=True)
-    for end in range(300_000, 310_000, 501):
+    beside_cuts = [end + step for end in ends(NOISE) for step in (-1, 0, 1, 2)]
+    for end in [*range(300_000, 310_000, 501), *beside_cuts]:
         begun = cut(NOISE[:end], final=False)
         assert begun == whole[: len(begun)]
         assert end - sum(begun) < MAX_SIZE
@@ -101,9 +183,15 @@ def ends(data: bytes) -> set[int]:
     return found
 
 
-def test_a_cut_depends_on_the_bytes_since_the_cut_before_and_on_nothing_else() -> None:
+def test_what_lies_before_a_cut_does_not_matter_after_it() -> None:
     first, *rest = cut(NOISE, final=True)
     assert cut(NOISE[first:], final=True) == rest
+
+
+def test_the_byte_after_a_cut_decides_it_too() -> None:
+    first = cut(NOISE, final=True)[0]
+    changed = NOISE[:first] + bytes([NOISE[first] ^ 0xFF]) + NOISE[first + 1 :]
+    assert both(changed)[0] != first
 
 
 def test_zeros_are_never_cut_before_the_maximum() -> None:

@@ -143,7 +143,7 @@ def verify(repository: Path) -> int:
 
 def _verify_directory(history: Repository, version: Version, path: bytes, seen: set[bytes]) -> int:
     files = 0
-    for name, entry in version.entries(version.at(path)):
+    for name, entry in version.children(version.at(path)):
         if entry.kind == EntryKind.DIRECTORY:
             files += _verify_directory(history, version, path + b"/" + name if path else name, seen)
         elif entry.kind == EntryKind.FILE:

@@ -10,13 +10,12 @@ from pathlib import Path
 
 from anabranch.errors import NothingToCommitError
 from anabranch.ids import ObjectId
-from anabranch.store.chunks import ChunkStore
 from anabranch.store.meta import ObjectStore
 from anabranch.versions.contents import Contents
 from anabranch.versions.diff import ChangeKind, diff
 from anabranch.versions.manifests import Stored
 from anabranch.versions.objects import Commit, Entry, EntryKind, LinkRow, Tag, get_commit, put_commit
-from anabranch.versions.trees import EMPTY_TREE, Trees, Version
+from anabranch.versions.trees import Trees, Version
 from anabranch.worktree.content import Overlays, Sources, StoredContent
 from anabranch.worktree.ingest import Ingest
 from anabranch.worktree.inodes import WHITEOUT, Inode, Node, entry_of
@@ -44,12 +43,12 @@ class Candidate:
 class Builder:
     """Makes candidates of frozen generations. One a thread."""
 
-    def __init__(self, objects: ObjectStore, chunks: ChunkStore, overlay_directory: Path) -> None:
+    def __init__(self, objects: ObjectStore, trees: Trees, contents: Contents, overlay_directory: Path) -> None:
         self._objects = objects
-        self._chunks = chunks
-        self._trees = Trees(objects)
+        self._trees = trees
+        self._chunks = contents.chunks
         self._overlays = Overlays(overlay_directory, open_files=1)
-        self._ingest = Ingest(objects, chunks, Sources(Contents(objects, chunks), self._overlays))
+        self._ingest = Ingest(self._chunks, Sources(contents, self._overlays))
 
     def build(self, frozen: Frozen) -> Candidate:
         """Ingest what is new, build the trees from the bottom up. Raises NothingToCommitError."""
@@ -58,9 +57,9 @@ class Builder:
             contents = self._contents(frozen)
         finally:
             self._overlays.close()
-        links = self._links(frozen, ObjectId(base.links), contents)
         trees: dict[Inode, ObjectId] = {}
         root = self._directories(frozen, contents, trees)
+        links = self._links(frozen, base, root.tree, contents)
         files = self._count(Version(self._trees, base.root, ObjectId(base.links)), Version(self._trees, root, links))
         self._chunks.flush()
         self._objects.flush()
@@ -85,12 +84,14 @@ class Builder:
             raise NothingToCommitError("nothing to commit: the branch equals its last commit")
         return files
 
-    def _links(self, frozen: Frozen, links: ObjectId, contents: dict[Inode, Stored]) -> ObjectId:
+    def _links(self, frozen: Frozen, base: Commit, root: ObjectId, contents: dict[Inode, Stored]) -> ObjectId:
         rows: dict[bytes, LinkRow | None] = dict.fromkeys(frozen.dead_links)
         for ino, node in frozen.nodes.items():
             if node.link_id:
                 rows[node.link_id] = LinkRow(_leaf(node, contents.get(ino)), node.links)
-        return self._trees.apply_links(links, sorted(rows.items(), key=lambda row: row[0])) if rows else links
+        names = self._trees.moved_links(base.root.tree, root)
+        links = ObjectId(base.links)
+        return self._trees.apply_links(links, rows, names) if rows or names else links
 
     def _directories(self, frozen: Frozen, contents: dict[Inode, Stored], trees: dict[Inode, ObjectId]) -> Entry:
         """Build every changed directory after those below it; returns the root's entry."""
@@ -112,13 +113,13 @@ class Builder:
         return entries[frozen.root]
 
     def _apply(self, base: ObjectId, delta: list[tuple[bytes, Entry | None]]) -> ObjectId:
-        if base == EMPTY_TREE:
-            self._trees.empty()
         return self._trees.apply(base, delta) if delta else base
 
     def _directory_entry(self, node: Node, tree: ObjectId) -> Entry:
         totals = self._trees.totals(tree)
-        extra: dict[int, int | bytes] = {Tag.FILES: totals.files, Tag.SUBDIRECTORIES: totals.subdirectories}
+        extra: dict[int, int | bytes] = {
+            Tag.FILES: totals.files, Tag.SUBDIRECTORIES: totals.subdirectories, Tag.LINKS: totals.links,
+        }  # fmt: skip
         return Entry(
             EntryKind.DIRECTORY, node.mode, node.uid, node.gid, node.mtime_ns, totals.bytes, content=tree,
             extra={tag: value for tag, value in extra.items() if value} or None,

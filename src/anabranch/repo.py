@@ -161,10 +161,10 @@ class Repository:
         return diff(self.version(old), self.version(new))
 
     def log(self, branch: RefName) -> Iterator[VersionName]:
-        """The versions of a branch, newest first: each row of its log that is a commit or a birth."""
+        """The versions of a branch, newest first: each row of its log but those that gave the name up."""
         self.refs.get(branch)
         for number, row in self.refs.log(branch):
-            if row.operation in (Operation.COMMIT, Operation.BIRTH, Operation.TAG):
+            if not row.ends:
                 identity = ObjectId(row.commit)
                 yield VersionName(branch, number, identity, row.time_ns, get_commit(self.objects, identity))
 
@@ -326,7 +326,7 @@ class Repository:
 
     def build(self, frozen: Frozen) -> Candidate:
         """Step 2, in any thread. Raises NothingToCommitError; then, as after every error, call `thaw`."""
-        return Builder(self.objects, self.chunks, self.layout.overlays).build(frozen)
+        return Builder(self.objects, self.trees, self.contents, self.layout.overlays).build(frozen)
 
     def conclude(self, candidate: Candidate, message: str, author: str) -> Built:
         """Step 3, in any thread: store the commit under a message."""

@@ -208,7 +208,7 @@ def ref_json(ref: Ref) -> Json:
 def entry_line(name: bytes, entry: Entry) -> str:
     """A line of `ana ls`: mode, size, time, name."""
     kinds = {EntryKind.DIRECTORY: "d", EntryKind.SYMLINK: "l", EntryKind.FILE: "-"}
-    kind = kinds.get(EntryKind(entry.kind), "?")
+    kind = kinds.get(entry.kind, "?")
     slash = "/" if entry.kind == EntryKind.DIRECTORY else ""
     return f"{kind}{entry.mode:04o}  {size(entry.size):>10}  {moment(entry.mtime_ns)}  {show_path(name)}{slash}"
 
@@ -216,6 +216,6 @@ def entry_line(name: bytes, entry: Entry) -> str:
 def entry_json(name: bytes, entry: Entry) -> Json:
     """An entry for scripts."""
     return {
-        **json_path(name), "kind": EntryKind(entry.kind).name.lower(), "mode": f"{entry.mode:04o}", "uid": entry.uid,
+        **json_path(name), "kind": entry.kind.name.lower(), "mode": f"{entry.mode:04o}", "uid": entry.uid,
         "gid": entry.gid, "size": entry.size, "mtime": iso(entry.mtime_ns),
     }  # fmt: skip

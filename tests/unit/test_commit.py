@@ -198,10 +198,10 @@ def test_a_commit_in_a_large_tree_writes_few_objects(main: Branch) -> None:
     for n in range(3_000):
         main.make(f"many/file-{n:06}")
     main.commit()
-    main.repository.objects.writes = 0
+    main.repository.trees.nodes.writes = 0
     main.write("many/file-001500", b"changed")
     main.commit()
-    assert main.repository.objects.writes < 15
+    assert main.repository.trees.nodes.writes < 15
 
 
 def test_inode_numbers_stay_the_same_across_commits_though_the_kernel_forgot_them(main: Branch) -> None:

@@ -1,20 +1,25 @@
 """Names and their logs against a list of rows: a number never changes its meaning."""
 
+import subprocess
+import sys
+import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 
 import msgspec
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from anabranch.errors import AmbiguousError, ConflictError, DamagedError, ExistsError, NotFoundError
+from anabranch.errors import AmbiguousError, ConflictError, DamagedError, ExistsError, NotFoundError, RefusedError
 from anabranch.ids import AtTime, Head, Numbered, ObjectId, Prefix, RefName
 from anabranch.store.env import Environment
 from anabranch.store.meta import LOGS, REFS, TABLES, ObjectStore
 from anabranch.store.records import Kind, object_id, seal
-from anabranch.versions.refs import LogRow, Operation, Refs, Who
+from anabranch.versions.refs import DAY, LOG_ROW, Operation, Refs, Who
 from tests.unit.helpers import WHO, examples, scratch
 
 MAIN, EXP, TAG = RefName("main"), RefName("exp"), RefName("v1.0")
@@ -31,15 +36,13 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr("anabranch.versions.refs.time", made)
-    return made
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
-def refs(meta: Environment, objects: ObjectStore) -> Refs:
-    return Refs(meta, objects)
+def refs(meta: Environment, objects: ObjectStore, clock: Clock) -> Refs:
+    return Refs(meta, objects, clock.time_ns)
 
 
 def commit(n: int) -> ObjectId:
@@ -57,9 +60,9 @@ class Driver:
         with self.meta.write() as batch:
             return self.refs.create(batch, name, identity, WHO, tag=tag)
 
-    def advance(self, name: RefName, expected: int, identity: ObjectId) -> int:
+    def advance(self, name: RefName, expected: int, identity: ObjectId, *, any_clock: bool = False) -> int:
         with self.meta.write() as batch:
-            return self.refs.advance(batch, name, expected, identity, WHO)
+            return self.refs.advance(batch, name, expected, identity, WHO, any_clock=any_clock)
 
     def delete(self, name: RefName) -> None:
         with self.meta.write() as batch:
@@ -93,22 +96,28 @@ class Name:
 
 
 class RefsMachine(RuleBasedStateMachine):
-    """Creates, commits, deletes, renames, creates again, with a clock that sometimes goes backward."""
+    """Creates, commits, deletes, renames, creates again, with a clock that sometimes goes backward; and reopens."""
 
     def __init__(self) -> None:
         super().__init__()
         self._scratch = scratch()
-        self.meta = Environment(self._scratch.__enter__() / "meta.mdb", TABLES)
-        self.refs = Refs(self.meta, ObjectStore(self.meta))
-        self.driver = Driver(self.meta, self.refs)
+        self.place = self._scratch.__enter__() / "meta.mdb"
         self.model = {name: Name() for name in NAMES}
         self.clock = Clock()
-        self.patch = pytest.MonkeyPatch()
-        self.patch.setattr("anabranch.versions.refs.time", self.clock)
         self.count = 0
+        self._open()
+
+    def _open(self) -> None:
+        self.meta = Environment(self.place, TABLES)
+        self.refs = Refs(self.meta, ObjectStore(self.meta), self.clock.time_ns)
+        self.driver = Driver(self.meta, self.refs)
+
+    @rule()
+    def reopen(self) -> None:
+        self.meta.close()
+        self._open()
 
     def teardown(self) -> None:
-        self.patch.undo()
         self.meta.close()
         self._scratch.__exit__(None, None, None)
 
@@ -368,18 +377,105 @@ def test_a_prefix_names_the_one_commit_that_starts_so(refs: Refs, objects: Objec
     assert caught.value.hint is not None
 
 
-def test_a_row_of_an_unknown_operation_is_damage(driver: Driver) -> None:
+def test_a_row_of_an_operation_of_a_later_version_moves_the_name(driver: Driver) -> None:
     driver.create(EXP, commit(1))
     row = driver.refs.row(EXP, 0)
-    assert isinstance(row, LogRow)
-    raw = msgspec.msgpack.encode(row).replace(b"birth", b"death")
+    assert row is not None
+    later = LOG_ROW.encode(row).replace(b"birth", b"merge").replace(b"\x98", b"\x99", 1) + b"\xc3"  # a field more
     with driver.meta.write() as batch:
-        batch.put(LOGS, EXP.encode() + b"\0" + bytes(8), seal(raw))
-    with pytest.raises(DamagedError, match="cannot be read"):
-        driver.refs.row(EXP, 0)
+        batch.put(LOGS, EXP.encode() + b"\0" + bytes(8), seal(later))
+    assert driver.refs.resolve(Numbered(EXP, 0))[2] == commit(1)
+    driver.advance(EXP, 0, commit(2))
+    after = driver.refs.row(EXP, 1)
+    assert after is not None
+    assert after.previous == object_id(Kind.ROW, later), "the chain covers the bytes, known or not"
 
 
-def test_the_clock_of_the_machine_is_the_one_that_counts(driver: Driver) -> None:
+def test_a_commit_is_refused_while_the_clock_is_more_than_a_day_behind_the_last_row(
+    driver: Driver, clock: Clock
+) -> None:
+    clock.now = 10 * DAY
+    driver.create(EXP, commit(1))
+    clock.now -= DAY
+    driver.advance(EXP, 0, commit(2))
+    clock.now -= 2
+    with pytest.raises(RefusedError, match="more than a day behind") as caught:
+        driver.advance(EXP, 1, commit(3))
+    assert caught.value.hint is not None
+    assert driver.refs.get(EXP).number == 1
+    assert driver.advance(EXP, 1, commit(3), any_clock=True) == 2
+    row = driver.refs.row(EXP, 2)
+    assert row is not None
+    assert (row.time_ns, row.clock_ns) == (10 * DAY + 2, 9 * DAY - 2)
+
+
+def test_a_name_that_is_given_up_and_made_again_in_one_transaction_has_both_rows(driver: Driver) -> None:
+    driver.create(EXP, commit(1))
+    driver.rename(EXP, EXP)
+    rows = [(number, row.operation) for number, row in driver.refs.log(EXP)]
+    assert rows == [(2, "birth"), (1, "rename"), (0, "birth")]
+
+
+def test_of_several_threads_that_move_a_branch_from_the_same_row_one_wins(driver: Driver) -> None:
+    driver.create(EXP, commit(0))
+    won: list[int] = []
+    lost: list[int] = []
+    together = threading.Barrier(4)
+
+    def race(n: int) -> None:
+        for number in range(25):
+            together.wait()
+            try:
+                driver.advance(EXP, number, commit(100 * n + number))
+                won.append(n)
+            except ConflictError:
+                lost.append(n)
+
+    threads = [threading.Thread(target=race, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(won), len(lost)) == (25, 75)
+    assert driver.refs.get(EXP).number == 25
+
+
+RACER = """
+import sys
+from pathlib import Path
+from anabranch.errors import ConflictError
+from anabranch.ids import ObjectId, RefName
+from anabranch.store.env import Environment
+from anabranch.store.meta import TABLES, ObjectStore
+from anabranch.versions.refs import Refs, Who
+
+meta = Environment(Path(sys.argv[1]), TABLES)
+refs, name, won = Refs(meta, ObjectStore(meta)), RefName("exp"), 0
+while (number := refs.get(name).number) < 60:
+    try:
+        with meta.write() as batch:
+            refs.advance(batch, name, number, ObjectId(bytes(31) + sys.argv[2].encode()), Who(sys.argv[2], "test"))
+        won += 1
+    except ConflictError:
+        pass
+print(won)
+"""
+
+
+def test_processes_that_race_for_a_branch_make_one_row_a_number_and_lose_none(driver: Driver, place: Path) -> None:
+    driver.create(EXP, commit(0))
+    racers = [
+        subprocess.Popen([sys.executable, "-c", RACER, place / "meta.mdb", actor], stdout=subprocess.PIPE, text=True)
+        for actor in "ab"
+    ]
+    won = [int(racer.communicate(timeout=60)[0]) for racer in racers]
+    actors = Counter(row.actor for _, row in driver.refs.log(EXP))
+    assert [actors["a"], actors["b"]] == won
+    assert sum(won) == driver.refs.get(EXP).number >= 60
+
+
+def test_the_clock_of_the_machine_is_the_one_that_counts(meta: Environment, objects: ObjectStore) -> None:
+    driver = Driver(meta, Refs(meta, objects))
     before = time.time_ns()
     driver.create(EXP, commit(1))
     row = driver.refs.row(EXP, 0)

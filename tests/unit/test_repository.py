@@ -40,10 +40,10 @@ def test_making_a_branch_writes_no_objects_whatever_its_size(main: Branch) -> No
     for n in range(50):
         main.write(str(n), random_bytes(n, 1_000))
     main.commit()
-    main.repository.objects.writes = 0
+    main.repository.trees.nodes.writes = 0
     exp = make_exp(main)
     assert exp.read("7") == random_bytes(7, 1_000)
-    assert main.repository.objects.writes == 0
+    assert main.repository.trees.nodes.writes == 0
 
 
 def test_branches_do_not_see_each_others_changes(main: Branch) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from anabranch.errors import DamagedError, NotFoundError, UsageError
 from anabranch.ids import ID_SIZE, ObjectId
+from anabranch.store.codec import encode
 from anabranch.store.env import Environment
 from anabranch.store.meta import TABLES, ObjectStore
 from anabranch.store.records import Kind
@@ -143,38 +144,34 @@ def test_a_tree_is_one_node_exactly_while_its_rows_fit_into_sixteen_kibibytes(tr
     for n in range(60):
         model[b"n%03d" % n] = file(n, 400)
         root = build(trees, model)
-        node = prolly.NodeStore(trees._objects, Kind.TREE).get(root)
+        node = trees.nodes.get(root)
         levels.add((node.level, trees.totals(root).size <= MAX_NODE))
     assert levels == {(0, True), (1, False)}
 
 
 def test_one_change_in_twenty_thousand_entries_touches_few_nodes(objects: ObjectStore) -> None:
     count = 20_000
-    root = build(Trees(objects), numbered(count))
-    nodes = objects.writes
-    allowed = 4 * math.ceil(math.log(nodes, 2))
+    trees = Trees(objects)
+    root = build(trees, numbered(count))
+    allowed = 4 * math.ceil(math.log(trees.nodes.writes, 2))
     for name in (b"file-%08d" % 0, b"file-%08d" % (count // 2), b"file-%08d" % (count - 1), b"new", b"a"):
-        trees = Trees(objects)  # nothing decoded yet
-        objects.reads = objects.writes = 0
+        trees.nodes.reads = trees.nodes.writes = 0
         changed = trees.apply(root, [(name, file(1, 300))])
-        assert objects.reads <= allowed, name
-        assert objects.writes <= allowed // 2, name
-        trees = Trees(objects)
-        objects.reads = 0
+        assert trees.nodes.reads <= allowed, name
+        assert trees.nodes.writes <= allowed // 2, name
+        trees.nodes.reads = 0
         assert [found[0] for found in trees.diff(root, changed)] == [name]
-        assert objects.reads <= allowed, name
-        trees = Trees(objects)
-        objects.reads = 0
+        assert trees.nodes.reads <= allowed, name
+        trees.nodes.reads = 0
         assert trees.lookup(changed, name) == file(1, 300)
-        assert objects.reads <= 5, name
+        assert trees.nodes.reads <= 5, name
 
 
 def test_the_totals_of_a_large_directory_are_read_from_its_root_alone(objects: ObjectStore) -> None:
     root = build(Trees(objects), numbered(20_000))
     trees = Trees(objects)
-    objects.reads = 0
     assert trees.totals(root).files == 20_000
-    assert objects.reads == 1
+    assert trees.nodes.reads == 1
 
 
 def test_totals_count_what_lies_below_subdirectories(trees: Trees) -> None:
@@ -187,12 +184,17 @@ def test_totals_count_what_lies_below_subdirectories(trees: Trees) -> None:
 
 def test_link_trees_are_built_like_trees(trees: Trees) -> None:
     rows = {bytes([n]) * 16: LinkRow(file(n), 2) for n in range(200)}
-    root = trees.apply_links(EMPTY_TREE, sorted(rows.items()))
-    assert trees.link(root, bytes([7]) * 16) == rows[bytes([7]) * 16]
-    assert trees.link(root, b"absent") is None
-    less = trees.apply_links(root, [(bytes([7]) * 16, None)])
-    assert list(trees.diff_links(root, less)) == [(bytes([7]) * 16, rows[bytes([7]) * 16], None)]
-    assert trees.apply_links(less, [(bytes([7]) * 16, rows[bytes([7]) * 16])]) == root
+    names = {(link_id, path): True for link_id in rows for path in (b"a/b", b"z")}
+    root = trees.apply_links(EMPTY_TREE, dict(rows), names)
+    seven = bytes([7]) * 16
+    assert trees.link(root, seven) == rows[seven]
+    assert trees.link(root, bytes(15) + b"x") is None
+    assert list(trees.link_names(root, seven)) == [b"a/b", b"z"]
+    assert dict(trees.links(root)) == rows
+    less = trees.apply_links(root, {seven: None}, {(seven, b"a/b"): False, (seven, b"z"): False})
+    assert list(trees.diff_links(root, less)) == [(seven, rows[seven], None)]
+    assert list(trees.link_names(less, seven)) == []
+    assert trees.apply_links(less, {seven: rows[seven]}, {(seven, b"a/b"): True, (seven, b"z"): True}) == root
 
 
 def test_a_missing_node_is_damage_not_an_empty_directory(trees: Trees) -> None:
@@ -212,7 +214,7 @@ def test_a_node_that_no_writer_writes_is_damage(objects: ObjectStore, raw: bytes
 
 def test_a_child_at_a_wrong_level_is_damage_so_no_circle_of_nodes_can_be_entered(objects: ObjectStore) -> None:
     leaf = objects.put(Kind.TREE, prolly.encode_node(0, []))
-    row = b"\x91\xc4\x20" + leaf
+    row = encode((leaf, 0, 0, 0, 0, 0, 0))
     skewed = objects.put(Kind.TREE, prolly.encode_node(2, [(b"a", row), (b"b", row)]))
     with pytest.raises(DamagedError, match="wrong level"):
         Trees(objects).lookup(skewed, b"a")
@@ -220,7 +222,8 @@ def test_a_child_at_a_wrong_level_is_damage_so_no_circle_of_nodes_can_be_entered
 
 def make_version(trees: Trees) -> Version:
     link_id = bytes(16)
-    links = trees.apply_links(EMPTY_TREE, [(link_id, LinkRow(file(5), 2))])
+    names = {(link_id, b"folder/other"): True, (link_id, b"linked"): True}
+    links = trees.apply_links(EMPTY_TREE, {link_id: LinkRow(file(5), 2)}, names)
     inner = build(trees, {b"file": file(1), b"other": Entry(EntryKind.LINK, content=link_id)})
     folder = Entry(EntryKind.DIRECTORY, 0o700, content=inner, extra={Tag.FILES: 2})
     root = build(trees, {b"folder": folder, b"linked": Entry(EntryKind.LINK, content=link_id)})

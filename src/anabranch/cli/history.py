@@ -46,7 +46,7 @@ def ls(target: str, repository: Path | None, as_json: bool) -> None:
     with find(repository, None).reading() as history:
         version = history.version(history.resolve(revision).id)
         entry = version.at(path)
-        rows = version.entries(entry) if entry.kind == EntryKind.DIRECTORY else iter([(path.rsplit(b"/")[-1], entry)])
+        rows = version.children(entry) if entry.kind == EntryKind.DIRECTORY else iter([(path.rsplit(b"/")[-1], entry)])
         if as_json:
             show_json([report.entry_json(name, row) for name, row in rows])
             return

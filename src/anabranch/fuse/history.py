@@ -14,7 +14,7 @@ from anabranch.ids import ObjectId
 from anabranch.store.records import hash_name
 from anabranch.versions import manifests
 from anabranch.versions.contents import Contents
-from anabranch.versions.objects import Entry, EntryKind, Tag, encode
+from anabranch.versions.objects import LINK_ROW, Entry, EntryKind, LinkRow, Tag
 from anabranch.versions.trees import Version
 from anabranch.worktree.inodes import DIRECTORY_SIZE, Attributes, Inode
 from anabranch.worktree.tree import failure
@@ -136,7 +136,7 @@ class VersionsArea(Area):
         return Found(self, attributes, timeout, timeout)
 
     def _file(self, file: _File) -> Found:
-        ino = _number(1, encode((file.entry, file.names)))
+        ino = _number(1, LINK_ROW.encode(LinkRow(file.entry, file.names)))
         self._keep(ino, file)
         return Found(self, _attributes(ino, file.entry, file.names))
 
@@ -165,7 +165,7 @@ class VersionsArea(Area):
 
 def _attributes(ino: Inode, entry: Entry, links: int) -> Attributes:
     """Attributes of a version's inode; its mtime stands for the ctime that trees do not hold."""
-    kind = EntryKind(entry.kind)
+    kind = entry.kind
     size = DIRECTORY_SIZE if kind == EntryKind.DIRECTORY else entry.size
     return Attributes(
         ino, kind, entry.mode, entry.uid, entry.gid, size, entry.mtime_ns, entry.mtime_ns, links, entry.tag(Tag.DEVICE)

@@ -36,6 +36,11 @@ class Batch:
         found = self._transaction.get(key, db=self._tables[table])
         return None if found is None else bytes(found)
 
+    def last(self, table: str, prefix: bytes) -> tuple[bytes, bytes] | None:
+        """The last row whose key starts with a prefix, as this transaction sees it."""
+        with self._transaction.cursor(db=self._tables[table]) as cursor:
+            return _last(cursor, prefix)
+
     def put(self, table: str, key: bytes, value: bytes) -> None:
         """Set a key's value."""
         self._transaction.put(key, value, db=self._tables[table])
@@ -115,13 +120,9 @@ class Environment:
                 found = cursor.next()
 
     def last(self, table: str, prefix: bytes) -> tuple[bytes, bytes] | None:
-        """The last row whose key starts with a prefix (which must not end in 0xff)."""
-        after = prefix[:-1] + bytes([prefix[-1] + 1])
+        """The last row whose key starts with a prefix."""
         with self.reading() as transaction, transaction.cursor(db=self.tables[table]) as cursor:
-            found = cursor.prev() if cursor.set_range(after) else cursor.last()
-            if not found or not bytes(cursor.key()).startswith(prefix):
-                return None
-            return bytes(cursor.key()), bytes(cursor.value())
+            return _last(cursor, prefix)
 
     @contextmanager
     def write(self) -> Iterator[Batch]:
@@ -132,6 +133,14 @@ class Environment:
                     yield Batch(self, transaction)
             except lmdb.Error as error:
                 raise translate(error, self.path) from error
+
+
+def _last(cursor: lmdb.Cursor, prefix: bytes) -> tuple[bytes, bytes] | None:
+    """The last row whose key starts with a prefix (which must not end in 0xff)."""
+    found = cursor.prev() if cursor.set_range(prefix[:-1] + bytes([prefix[-1] + 1])) else cursor.last()
+    if not found or not bytes(cursor.key()).startswith(prefix):
+        return None
+    return bytes(cursor.key()), bytes(cursor.value())
 
 
 def translate(error: lmdb.Error, path: Path) -> Exception:

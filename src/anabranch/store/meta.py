@@ -33,8 +33,6 @@ class ObjectStore:
         self._lock = threading.Lock()
         self._pending: dict[ObjectId, bytes] = {}
         self._pending_size = 0
-        self.reads = 0
-        self.writes = 0
 
     def put(self, kind: Kind, raw: bytes) -> ObjectId:
         """Store an object unless it is there; durable after `flush`."""
@@ -47,7 +45,6 @@ class ObjectStore:
         with self._lock:
             self._pending[identity] = record
             self._pending_size += len(record)
-            self.writes += 1
             full = self._pending_size >= BATCH
         if full:
             self.flush()
@@ -55,7 +52,6 @@ class ObjectStore:
 
     def get(self, kind: Kind, identity: ObjectId) -> bytes:
         """The canonical bytes of an object. Raises DamagedError when missing: a referenced id is always there."""
-        self.reads += 1
         with self._lock:
             record = self._pending.get(identity)
         if record is None:

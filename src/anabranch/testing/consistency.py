@@ -5,22 +5,21 @@ AssertionError at what is not as docs/format.md says. It reads through the store
 their arithmetic where it can ask in another way: trees are built anew from their entries, content is cut anew.
 """
 
-from collections import Counter
-
-import msgspec
-
 from anabranch.ids import ObjectId, RefName
 from anabranch.repo import Repository
 from anabranch.store.chunker import MAX_SIZE, cut
 from anabranch.store.meta import LOGS
 from anabranch.store.records import Kind, object_id, unseal
-from anabranch.versions.manifests import ZERO, Extents, Manifests, Stored, of
-from anabranch.versions.objects import INLINE_MAX, Commit, Entry, EntryKind, Form, Tag, encode, get_commit
-from anabranch.versions.refs import LogRow
+from anabranch.versions.manifests import ZERO, Piece, Stored, of
+from anabranch.versions.objects import COMMIT, INLINE_MAX, Commit, Entry, EntryKind, Form, Tag, get_commit
+from anabranch.versions.refs import LOG_ROW, LogRow
 from anabranch.versions.trees import EMPTY_TREE, Totals
 
 RECUT_MAX = 64 * 1024 * 1024
 """Content up to this many bytes is cut anew; of larger ones only the chunks are read."""
+
+Names = set[tuple[bytes, bytes]]
+"""Names of hard links: link id and path."""
 
 
 def check(repository: Repository) -> int:
@@ -36,7 +35,7 @@ class _Walk:
         self._commits: set[bytes] = set()
         self._contents: set[bytes] = set()
         self._chunks: dict[ObjectId, bytes | None] = {}
-        self._directories: dict[ObjectId, tuple[Totals, Counter[bytes]]] = {}
+        self._directories: dict[ObjectId, tuple[Totals, Names]] = {}
         self._trees.empty()
 
     def run(self) -> int:
@@ -53,11 +52,13 @@ class _Walk:
         before: tuple[RefName, int, LogRow] | None = None
         for key, sealed in self._repository.meta.scan(LOGS):
             name, number = RefName(key[:-9].decode()), int.from_bytes(key[-8:], "big")
-            row = msgspec.msgpack.decode(unseal(sealed, f"{name}@{number}"), type=LogRow)
+            raw = unseal(sealed, f"{name}@{number}")
+            row = LOG_ROW.decode(raw)
+            assert LOG_ROW.encode(row) == raw, f"{name}@{number} is not canonical"
             if before is not None and before[0] == name:
                 assert number == before[1] + 1, f"{name} has no row {before[1] + 1}"
                 assert row.time_ns > before[2].time_ns, f"{name}@{number} is not later than the row before"
-                assert row.previous == object_id(Kind.ROW, msgspec.msgpack.encode(before[2])), "the chain is broken"
+                assert row.previous == object_id(Kind.ROW, LOG_ROW.encode(before[2])), "the chain is broken"
             else:
                 assert (number, row.previous) == (0, b""), f"the log of {name} does not start at 0"
             before = name, number, row
@@ -72,7 +73,8 @@ class _Walk:
                 continue
             self._commits.add(identity)
             commit = get_commit(self._objects, identity)
-            assert object_id(Kind.COMMIT, encode(commit)) == identity, f"commit {identity.hex()} is not canonical"
+            again = object_id(Kind.COMMIT, COMMIT.encode(commit))
+            assert again == identity, f"commit {identity.hex()} is not canonical"
             parents = [ObjectId(parent) for parent in commit.parents]
             generations = [get_commit(self._objects, parent).generation for parent in parents]
             assert commit.generation == (1 + max(generations) if generations else 0)
@@ -83,50 +85,52 @@ class _Walk:
     def _root(self, commit: Commit) -> None:
         assert commit.root.kind == EntryKind.DIRECTORY
         names = self._entry(commit.root)
-        rows = dict(self._trees_links(ObjectId(commit.links)))
-        assert names.keys() == rows.keys(), "the link tree does not hold just the links that are named"
-        for link_id, (entry, count) in rows.items():
-            assert count == names[link_id], f"link {link_id.hex()} has {names[link_id]} names, not {count}"
-            self._leaf(entry)
+        links = ObjectId(commit.links)
+        rows = dict(self._trees.links(links))
+        held = {(link_id, path) for link_id in rows for path in self._trees.link_names(links, link_id)}
+        assert held == names, "the link tree does not hold just the names that there are"
+        for link_id, row in rows.items():
+            count = sum(link_id == named for named, _ in names)
+            assert row.names == count > 0, f"link {link_id.hex()} has {count} names, not {row.names}"
+            self._leaf(row.entry)
+        again = self._trees.apply_links(EMPTY_TREE, dict(rows), dict.fromkeys(held, True))
+        assert again == links, f"link tree {links.hex()} is not canonical"
 
-    def _trees_links(self, links: ObjectId) -> list[tuple[bytes, tuple[Entry, int]]]:
-        rows = [(link_id, row) for link_id, _, row in self._trees.diff_links(EMPTY_TREE, links) if row is not None]
-        assert self._trees.apply_links(EMPTY_TREE, rows) == links, f"link tree {links.hex()} is not canonical"
-        return [(link_id, (row.entry, row.names)) for link_id, row in rows]
-
-    def _entry(self, entry: Entry) -> Counter[bytes]:
-        """Check a directory's entry; returns how often each link id is named below it."""
+    def _entry(self, entry: Entry) -> Names:
+        """Check a directory's entry; returns the names of hard links below it."""
         totals, names = self._directory(entry.tree)
-        held = (entry.size, entry.tag(Tag.FILES), entry.tag(Tag.SUBDIRECTORIES))
-        assert held == (totals.bytes, totals.files, totals.subdirectories), "a directory's totals are wrong"
+        held = (entry.size, entry.tag(Tag.FILES), entry.tag(Tag.SUBDIRECTORIES), entry.tag(Tag.LINKS))
+        rightly = (totals.bytes, totals.files, totals.subdirectories, totals.links)
+        assert held == rightly, "a directory's totals are wrong"
         assert all((entry.extra or {}).values()), "a directory's entry holds a zero that it should leave out"
         return names
 
-    def _directory(self, tree: ObjectId) -> tuple[Totals, Counter[bytes]]:
+    def _directory(self, tree: ObjectId) -> tuple[Totals, Names]:
         if (known := self._directories.get(tree)) is not None:
             return known
         entries = list(self._trees.entries(tree))
         assert self._trees.apply(EMPTY_TREE, entries) == tree, f"tree {tree.hex()} is not canonical"
-        names: Counter[bytes] = Counter()
+        names: Names = set()
         files = size = subdirectories = 0
         for name, entry in entries:
             assert 1 <= len(name) <= 255, f"bad name {name!r}"
             assert not {b"/", b"\0"} & {name[i : i + 1] for i in range(len(name))}, f"bad name {name!r}"
             size += entry.size
             if entry.kind == EntryKind.DIRECTORY:
-                names += self._entry(entry)
+                names |= {(link_id, name + b"/" + path) for link_id, path in self._entry(entry)}
                 files += entry.tag(Tag.FILES)
                 subdirectories += 1
                 continue
             files += 1
             if entry.kind == EntryKind.LINK:
                 assert entry == Entry(EntryKind.LINK, content=entry.content), "a link's entry holds more than its id"
-                names[entry.content] += 1
+                names.add((entry.content, name))
             else:
                 self._leaf(entry)
         totals = self._trees.totals(tree)
-        assert (totals.entries, totals.files, totals.bytes) == (len(entries), files, size), "a tree's totals are wrong"
-        assert totals.subdirectories == subdirectories
+        rightly = (len(entries), files, size, subdirectories, len(names))
+        held = (totals.entries, totals.files, totals.bytes, totals.subdirectories, totals.links)
+        assert held == rightly, "a tree's totals are wrong"
         self._directories[tree] = totals, names
         return totals, names
 
@@ -149,20 +153,18 @@ class _Walk:
             return
         self._contents.add(stored.content)
         assert stored.size > INLINE_MAX, "a file this small belongs into its entry"
-        extents = self._repository.contents.extents(stored)
-        assert extents.size == stored.size
-        if stored.form == Form.MANIFEST:
-            single = len(extents.pieces) == 1 and extents.pieces[0].repeat == 1 and extents.pieces[0].chunk != ZERO
-            assert not single, "a file of one chunk needs no manifest"
-            assert Extents(Manifests(self._objects).pieces(ObjectId(stored.content))).pieces == extents.pieces
-        for piece, after in zip(extents.pieces, [*extents.pieces[1:], None], strict=True):
+        pieces = [piece for _, piece in self._repository.contents.manifests.pieces(stored)]
+        assert sum(piece.bytes for piece in pieces) == stored.size
+        again = self._repository.contents.manifests.store(pieces)
+        assert again == stored, f"manifest {stored.content.hex()} is not canonical"
+        for piece, after in zip(pieces, [*pieces[1:], None], strict=True):
             assert after is None or piece.chunk != after.chunk, "equal chunks side by side are one row"
             if piece.chunk == ZERO:
                 assert piece.length == MAX_SIZE, "only a maximal chunk of zeros has the reserved id"
             else:
                 self._chunk(piece.chunk, piece.length)
         if stored.size <= RECUT_MAX:
-            self._recut(stored, extents)
+            self._recut(stored, pieces)
 
     def _chunk(self, identity: ObjectId, length: int) -> None:
         if identity not in self._chunks:
@@ -172,7 +174,7 @@ class _Walk:
             self._chunks[identity] = None
             assert len(raw) == length
 
-    def _recut(self, stored: Stored, extents: Extents) -> None:
+    def _recut(self, stored: Stored, pieces: list[Piece]) -> None:
         whole = b"".join(self._repository.contents.stream(stored))
-        lengths = [piece.length for piece in extents.pieces for _ in range(piece.repeat)]
+        lengths = [piece.length for piece in pieces for _ in range(piece.repeat)]
         assert cut(whole, final=True) == lengths, "the content is not cut where its bytes say"

@@ -4,19 +4,16 @@
 have them loaded elsewhere (`load`) and try again. `read_all` is for those who may wait.
 """
 
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator
 
 from anabranch.errors import DamagedError
 from anabranch.ids import ObjectId
 from anabranch.store.chunks import ChunkStore
 from anabranch.store.meta import ObjectStore
-from anabranch.versions.manifests import ZERO, Extents, Manifests, Part, Piece, Stored
+from anabranch.versions.manifests import ZERO, Manifests, Part, Stored
 from anabranch.versions.objects import Form
 
 _PIECE = 1024 * 1024
-_CACHED_MANIFESTS = 512
 
 
 class NotLoaded(Exception):  # noqa: N818  (a signal, not an error)
@@ -32,35 +29,15 @@ class Contents:
 
     def __init__(self, objects: ObjectStore, chunks: ChunkStore) -> None:
         self.chunks = chunks
-        self._objects = objects
-        self._extents: OrderedDict[bytes, Extents] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def extents(self, stored: Stored) -> Extents:
-        """Where each byte of a content lies. Raises DamagedError."""
-        if stored.form == Form.CHUNK:
-            return Extents([Piece(ObjectId(stored.content), stored.size, 1)])
-        with self._lock:
-            if (known := self._extents.get(stored.content)) is not None:
-                self._extents.move_to_end(stored.content)
-                return known
-        extents = Extents(Manifests(self._objects).pieces(ObjectId(stored.content)))
-        if extents.size != stored.size:
-            raise DamagedError(f"manifest {stored.content.hex()} has {extents.size} bytes, not {stored.size}")
-        with self._lock:
-            self._extents[stored.content] = extents
-            if len(self._extents) > _CACHED_MANIFESTS:
-                self._extents.popitem(last=False)
-        return extents
+        self.manifests = Manifests(objects)
 
     def read(self, stored: Stored, offset: int, length: int) -> bytes:
         """A range of a content, cut off at its end. Raises NotLoaded, DamagedError."""
         if stored.form in (Form.EMPTY, Form.INLINE):
             return stored.content[offset : offset + length]
-        extents = self.extents(stored)
         data: list[bytes] = []
         missing: list[ObjectId] = []
-        for part in extents.parts(offset, length):
+        for part in self.manifests.parts(stored, offset, length):
             piece = self._part(part)
             if piece is None:
                 missing.append(part.chunk)
@@ -74,7 +51,7 @@ class Contents:
         """The chunks of a range that are not in memory."""
         if stored.form in (Form.EMPTY, Form.INLINE):
             return []
-        parts = self.extents(stored).parts(offset, length)
+        parts = self.manifests.parts(stored, offset, length)
         return [part.chunk for part in parts if part.chunk != ZERO and self.chunks.cache.get(part.chunk) is None]
 
     def _part(self, part: Part) -> bytes | None:

@@ -1,23 +1,26 @@
-"""Manifests: the content of a file as a list of chunks, and reading ranges of it.
+"""Manifests: the content of a file as a prolly sequence of chunks, read and edited by ranges of bytes.
 
 A row is (chunk id, length, repeat); rows are cut into nodes by bits of the chunk's id. ZERO is the reserved id of a
-maximal chunk of zeros: it is never stored, so a hole of any size is one row. docs/format.md, "Manifest".
+maximal chunk of zeros: it is never stored, so a hole of any size is one row. Equal chunks side by side are one row.
+docs/format.md, "Manifest".
 """
 
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import accumulate
+from typing import Annotated, NamedTuple
 
-import msgspec
+from msgspec import Meta
 
 from anabranch.errors import DamagedError
 from anabranch.ids import ID_SIZE, ObjectId
 from anabranch.store.chunker import MAX_SIZE
+from anabranch.store.codec import Codec, encode
 from anabranch.store.meta import ObjectStore
 from anabranch.store.records import Kind, hash_name
 from anabranch.versions import prolly
-from anabranch.versions.objects import INLINE_MAX, Entry, Form, encode
+from anabranch.versions.objects import INLINE_MAX, MAX_FILE, Entry, Form
+from anabranch.versions.prolly import Edit, Row
 
 ZERO = ObjectId(bytes(ID_SIZE))
 _MEAN_ROWS = 128
@@ -31,6 +34,11 @@ class Piece(NamedTuple):
     length: int
     repeat: int
 
+    @property
+    def bytes(self) -> int:
+        """The length of the run."""
+        return self.length * self.repeat
+
 
 class Part(NamedTuple):
     """A range inside one chunk."""
@@ -38,6 +46,14 @@ class Part(NamedTuple):
     chunk: ObjectId
     start: int
     length: int
+
+
+class Splice(NamedTuple):
+    """The bytes from `start` up to `end`, whole chunks of the old content, give way to pieces."""
+
+    start: int
+    end: int
+    pieces: Sequence[Piece]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,47 +68,6 @@ class Stored:
 EMPTY = Stored(0, Form.EMPTY, b"")
 
 
-class _ManifestShape:
-    single = 0
-
-    def size(self, root: prolly.Node) -> int:
-        raise NotImplementedError("BUG: manifests are built whole, never edited as maps")
-
-    def cuts(self, level: int, key: bytes, size: int) -> bool:
-        return hash_name(key, level) < (1 << 64) // _MEAN_ROWS
-
-    def full(self, rows: int, size: int) -> bool:
-        return rows >= _MAX_ROWS
-
-    def above(self, level: int, rows: Sequence[prolly.Row], child: ObjectId) -> prolly.Row:
-        return child, encode((child, sum(_bytes(level, row) for row in rows)))
-
-
-_SHAPE = _ManifestShape()
-_leaf = msgspec.msgpack.Decoder(tuple[int, int])
-_interior = msgspec.msgpack.Decoder(tuple[bytes, int])
-
-
-def _bytes(level: int, row: prolly.Row) -> int:
-    if level:
-        return _interior.decode(row[1])[1]
-    length, repeat = _leaf.decode(row[1])
-    return length * repeat
-
-
-def store(objects: ObjectStore, pieces: Sequence[Piece]) -> Stored:
-    """The content of a file made of these pieces: one chunk, or a manifest."""
-    if not pieces:
-        return EMPTY
-    size = sum(piece.length * piece.repeat for piece in pieces)
-    if len(pieces) == 1 and pieces[0].repeat == 1 and pieces[0].chunk != ZERO:
-        return Stored(size, Form.CHUNK, pieces[0].chunk)
-    builder = prolly.Builder(prolly.NodeStore(objects, Kind.MANIFEST), _SHAPE)
-    for piece in pieces:
-        builder.add((piece.chunk, encode((piece.length, piece.repeat))))
-    return Stored(size, Form.MANIFEST, builder.finish())
-
-
 def inline(data: bytes) -> Stored:
     """The content of a small file, held in its entry."""
     assert len(data) <= INLINE_MAX, "BUG: too large for an entry"
@@ -101,67 +76,216 @@ def inline(data: bytes) -> Stored:
 
 def of(entry: Entry) -> Stored:
     """The content of a file's entry."""
-    return Stored(entry.size, Form(entry.form), entry.content)
+    return Stored(entry.size, entry.form, entry.content)
+
+
+# --- rows -------------------------------------------------------------------------------------------------------
+
+_Positive = Annotated[int, Meta(ge=1, le=MAX_FILE)]
+_LEAF: Codec[tuple[int, int]] = Codec(tuple[Annotated[int, Meta(ge=1, le=MAX_SIZE)], _Positive], "a manifest's row")
+_INTERIOR: Codec[int] = Codec(_Positive, "an upper row of a manifest")
+
+
+def encode_piece(piece: Piece) -> Row:
+    """The row of a piece."""
+    return piece.chunk, _LEAF.encode((piece.length, piece.repeat))
+
+
+def decode_piece(row: Row) -> Piece:
+    """The piece of a row. Raises DamagedError."""
+    return Piece(ObjectId(row[0]), *_LEAF.decode(row[1]))
+
+
+class _Shape:
+    """Cut after a chunk whose id, hashed with the level as seed, is small: 128 rows in the mean, 512 at most."""
+
+    origin = 0
+    anchored = True
+    single = 0
+
+    def positions(self, level: int, keys: list[bytes], values: list[bytes]) -> list[int]:
+        if any(len(key) != ID_SIZE for key in keys):
+            raise DamagedError("a row of a manifest has an id of a wrong length")
+        if level:
+            return list(accumulate(map(_INTERIOR.decode, values)))
+        return list(accumulate(length * repeat for length, repeat in map(_LEAF.decode, values)))
+
+    def absolute(self, base: int, position: int) -> int:
+        return base + position
+
+    def relative(self, base: int, position: int) -> int:
+        return position - base
+
+    def child(self, row: Row) -> ObjectId:
+        return ObjectId(row[0])
+
+    def size(self, root: prolly.Node[int]) -> int:
+        return 1  # more than `single`: a manifest is cut however small it is
+
+    def cuts(self, level: int, key: bytes, size: int) -> bool:
+        return hash_name(key, level) < (1 << 64) // _MEAN_ROWS
+
+    def full(self, rows: int, size: int) -> bool:
+        return rows >= _MAX_ROWS
+
+    def above(self, level: int, rows: Sequence[Row], child: ObjectId) -> Row:
+        if level:
+            return child, encode(sum(_INTERIOR.decode(value) for _, value in rows))
+        return child, encode(sum(decode_piece(row).bytes for row in rows))
+
+
+def _joined(pieces: Iterable[Piece]) -> list[Piece]:
+    """The same content with equal neighbours joined."""
+    joined: list[Piece] = []
+    for piece in pieces:
+        if joined and joined[-1][:2] == piece[:2]:
+            joined[-1] = piece._replace(repeat=joined[-1].repeat + piece.repeat)
+        else:
+            joined.append(piece)
+    return joined
 
 
 class Manifests:
-    """Reading manifests. Not for several threads at once."""
+    """Reading and editing contents. Safe for use by several threads."""
 
     def __init__(self, objects: ObjectStore) -> None:
-        self._nodes = prolly.NodeStore(objects, Kind.MANIFEST, cache=256)
+        self.nodes: prolly.NodeStore[int] = prolly.NodeStore(objects, Kind.MANIFEST, _Shape(), cache=1024)
 
-    def pieces(self, manifest: ObjectId) -> Iterator[Piece]:
-        """The pieces of a file in order. Raises DamagedError."""
-        return self._pieces(self._nodes.get(manifest))
+    # --- reading ---
 
-    def _pieces(self, node: prolly.Node) -> Iterator[Piece]:
-        for index, (key, value) in enumerate(zip(node.keys, node.values, strict=True)):
-            if node.level:
-                child = self._nodes.get(node.child(index))
-                if child.level != node.level - 1:
-                    raise DamagedError(f"manifest node {node.child(index).hex()} stands at a wrong level")
-                yield from self._pieces(child)
-                continue
-            try:
-                length, repeat = _leaf.decode(value)
-            except (msgspec.DecodeError, msgspec.ValidationError) as error:
-                raise DamagedError(f"a row of a manifest cannot be read: {error}") from error
-            if not 1 <= length <= MAX_SIZE or repeat < 1 or len(key) != ID_SIZE:
-                raise DamagedError("a row of a manifest has a wrong length")
-            yield Piece(ObjectId(key), length, repeat)
+    def pieces(self, stored: Stored, start: int = 0) -> Iterator[tuple[int, Piece]]:
+        """The pieces from the one that holds byte `start` on, each with its own first byte. Raises DamagedError."""
+        if stored.form == Form.CHUNK:
+            if start < stored.size:
+                yield 0, Piece(ObjectId(stored.content), stored.size, 1)
+        elif stored.form == Form.MANIFEST:
+            for end, row in prolly.iterate(self.nodes, self._root(stored), start + 1):
+                piece = decode_piece(row)
+                yield end - piece.bytes, piece
 
+    def _root(self, stored: Stored) -> ObjectId:
+        root = ObjectId(stored.content)
+        size = self.nodes.get(root).positions[-1:]
+        if size != [stored.size]:
+            raise DamagedError(f"manifest {root.hex()} has {sum(size)} bytes, not {stored.size}")
+        return root
 
-class Extents:
-    """Where each byte of a file lies: the pieces with their offsets, for fast look-ups."""
-
-    def __init__(self, pieces: Iterable[Piece]) -> None:
-        self.pieces = list(pieces)
-        self.starts: list[int] = []
-        offset = 0
-        for piece in self.pieces:
-            self.starts.append(offset)
-            offset += piece.length * piece.repeat
-        self.size = offset
-
-    def parts(self, offset: int, length: int) -> list[Part]:
-        """The ranges of chunks that make up a range of the file, cut off at its end."""
+    def parts(self, stored: Stored, offset: int, length: int) -> list[Part]:
+        """The ranges of chunks that make up a range of the content, cut off at its end."""
         parts: list[Part] = []
-        end = min(offset + length, self.size)
-        index = bisect_right(self.starts, offset) - 1
-        while offset < end:
-            piece = self.pieces[index]
-            within = (offset - self.starts[index]) % piece.length
-            take = min(piece.length - within, end - offset)
-            parts.append(Part(piece.chunk, within, take))
-            offset += take
-            if offset >= self.starts[index] + piece.length * piece.repeat:
-                index += 1
+        end = min(offset + length, stored.size)
+        if offset >= end:
+            return parts
+        for start, piece in self.pieces(stored, offset):
+            stop = min(end, start + piece.bytes)
+            while offset < stop:
+                within = (offset - start) % piece.length
+                take = min(piece.length - within, stop - offset)
+                parts.append(Part(piece.chunk, within, take))
+                offset += take
+            if offset >= end:
+                break
         return parts
 
-    def zeros_from(self, offset: int) -> int:
+    def chunk_start(self, stored: Stored, offset: int) -> int:
+        """Where the chunk begins that holds the byte at `offset`, which is inside the content."""
+        start, piece = next(self.pieces(stored, offset))
+        return offset - (offset - start) % piece.length
+
+    def zeros_from(self, stored: Stored, offset: int) -> int:
         """How many bytes from an offset on are known to be a hole."""
-        if offset >= self.size:
-            return 0
-        index = bisect_right(self.starts, offset) - 1
-        piece = self.pieces[index]
-        return self.starts[index] + piece.length * piece.repeat - offset if piece.chunk == ZERO else 0
+        start, piece = next(self.pieces(stored, offset), (0, None))
+        return start + piece.bytes - offset if piece is not None and piece.chunk == ZERO else 0
+
+    def changed(self, old: Stored, new: Stored) -> Iterator[prolly.Change[int]]:
+        """The rows in which two manifests differ, by the offset of their ends."""
+        return prolly.diff(self.nodes, self._root(old), self._root(new))
+
+    # --- writing ---
+
+    def store(self, pieces: Iterable[Piece]) -> Stored:
+        """The content that is made of these pieces."""
+        return self.splice(EMPTY, [Splice(0, 0, list(pieces))])
+
+    def splice(self, old: Stored, splices: Sequence[Splice]) -> Stored:
+        """A content with some ranges replaced, which come in order and do not overlap.
+
+        Costs what the replaced rows cost and O(log n) nodes for each splice, whatever the size of the content.
+        """
+        if old.form != Form.MANIFEST:
+            return self._build(_joined(self._flat(old, splices)))
+        edits = [
+            Edit(start + 1, end, [*map(encode_piece, _joined(pieces))])
+            for start, end, pieces in self._whole_rows(old, splices)
+        ]
+        return self._stored(prolly.apply(self.nodes, self._root(old), edits))
+
+    def _build(self, pieces: Sequence[Piece]) -> Stored:
+        if not pieces:
+            return EMPTY
+        if (single := _single(pieces)) is not None:
+            return single
+        return self._stored(prolly.build(self.nodes, map(encode_piece, pieces)))
+
+    def _stored(self, root: ObjectId) -> Stored:
+        node = self.nodes.get(root)
+        rows = list(zip(node.keys, node.values, strict=True))
+        if node.level == 0 and len(rows) < 2:
+            pieces = [*map(decode_piece, rows)]
+            return _single(pieces) or (Stored(pieces[0].bytes, Form.MANIFEST, root) if pieces else EMPTY)
+        return Stored(node.positions[-1], Form.MANIFEST, root)
+
+    def _flat(self, old: Stored, splices: Sequence[Splice]) -> Iterator[Piece]:
+        offset = 0
+        for start, end, pieces in splices:
+            yield from self._between(old, offset, start)
+            yield from pieces
+            offset = end
+        yield from self._between(old, offset, old.size)
+
+    def _between(self, old: Stored, start: int, end: int) -> Iterator[Piece]:
+        """The old pieces of a range that begins and ends between chunks."""
+        if start >= end:
+            return
+        for first, piece in self.pieces(old, start):
+            last = min(first + piece.bytes, end)
+            whole, rest = divmod(last - start, piece.length)
+            assert rest == (start - first) % piece.length == 0, "BUG: a splice cuts through a chunk"
+            yield piece._replace(repeat=whole)
+            start = last
+            if start == end:
+                return
+
+    def _whole_rows(self, old: Stored, splices: Sequence[Splice]) -> Iterator[Splice]:
+        """The splices made wider: to the ends of rows, and over the rows beside them, which new pieces may join.
+
+        Where two of them meet, they are one.
+        """
+        open_: Splice | None = None
+        for splice in splices:
+            begin = next(self.pieces(old, splice.start - 1))[0] if splice.start else 0
+            if open_ is not None and begin < self._row_end(old, open_.end):
+                between = self._between(old, open_.end, splice.start)
+                open_ = Splice(open_.start, splice.end, [*open_.pieces, *between, *splice.pieces])
+                continue
+            if open_ is not None:
+                yield self._closed(old, open_)
+            open_ = Splice(begin, splice.end, [*self._between(old, begin, splice.start), *splice.pieces])
+        if open_ is not None:
+            yield self._closed(old, open_)
+
+    def _closed(self, old: Stored, splice: Splice) -> Splice:
+        end = self._row_end(old, splice.end)
+        return Splice(splice.start, end, [*splice.pieces, *self._between(old, splice.end, end)])
+
+    def _row_end(self, old: Stored, offset: int) -> int:
+        """Where the row ends that holds the byte at `offset`."""
+        start, piece = next(self.pieces(old, offset), (offset, None))
+        return start + piece.bytes if piece is not None else offset
+
+
+def _single(pieces: Sequence[Piece]) -> Stored | None:
+    """The content of one chunk, which needs no manifest; but the reserved chunk of zeros does."""
+    if len(pieces) == 1 and pieces[0].repeat == 1 and pieces[0].chunk != ZERO:
+        return Stored(pieces[0].length, Form.CHUNK, pieces[0].chunk)
+    return None

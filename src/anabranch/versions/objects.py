@@ -1,16 +1,19 @@
 """Entries and commits: the immutable values of history, and their canonical bytes.
 
 Canonical bytes are MessagePack in its shortest form, arrays of fields in the order below (docs/format.md, "Entry" and
-"Commit"). Two equal values have equal bytes, so equal ids.
+"Commit"). Two equal values have equal bytes, so equal ids. A value that breaks a rule of the format cannot be made.
 """
 
 import stat
 from enum import IntEnum
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from anabranch.errors import DamagedError
-from anabranch.ids import ObjectId
+from anabranch.ids import ID_SIZE, ObjectId
+from anabranch.store.codec import Codec
 from anabranch.store.meta import ObjectStore
 from anabranch.store.records import Kind
 
@@ -51,14 +54,24 @@ class Form(IntEnum):
 
 INLINE_MAX = 512
 """Files of up to this many bytes live in their entry."""
+LINK_ID_SIZE = 16
+MAX_FILE = (1 << 63) - 1
+
+Mode = Annotated[int, Meta(ge=0, le=0o7777)]
+Owner = Annotated[int, Meta(ge=0, le=0xFFFFFFFF)]
+Time = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+"""Nanoseconds since 1970, UTC."""
+Count = Annotated[int, Meta(ge=0, le=MAX_FILE)]
+IdBytes = Annotated[bytes, Meta(min_length=ID_SIZE, max_length=ID_SIZE)]
 
 
 class Tag(IntEnum):
-    """Optional fields of an entry. A reader ignores tags that it does not know."""
+    """Optional fields of an entry; 5 and 6 are taken by the format (extended attributes). A reader ignores others."""
 
     FILES = 1
     SUBDIRECTORIES = 2
-    DEVICE = 3
+    LINKS = 3
+    DEVICE = 4
 
 
 class Entry(msgspec.Struct, array_like=True, frozen=True):
@@ -69,19 +82,23 @@ class Entry(msgspec.Struct, array_like=True, frozen=True):
     its target; of a hard link its link id (16 random bytes), with all else in the commit's link tree.
     """
 
-    kind: int
-    mode: int = 0
-    uid: int = 0
-    gid: int = 0
-    mtime_ns: int = 0
-    size: int = 0
-    form: int = Form.EMPTY
+    kind: EntryKind
+    mode: Mode = 0
+    uid: Owner = 0
+    gid: Owner = 0
+    mtime_ns: Time = 0
+    size: Count = 0
+    form: Form = Form.EMPTY
     content: bytes = b""
     extra: dict[int, int | bytes] | None = None
 
+    def __post_init__(self) -> None:
+        if not _fits(self):
+            raise ValueError(f"{len(self.content)} bytes of content do not fit a {self.kind.name.lower()} entry")
+
     def tag(self, tag: Tag) -> int:
         """The value of an integer tag; 0 without it."""
-        value = (self.extra or {}).get(tag, 0)
+        value = self.extra.get(tag, 0) if self.extra else 0
         return value if isinstance(value, int) else 0
 
     def same_content(self, other: "Entry") -> bool:
@@ -94,57 +111,59 @@ class Entry(msgspec.Struct, array_like=True, frozen=True):
         return ObjectId(self.content)
 
 
+def _fits(entry: Entry) -> bool:
+    """Whether size, form and content go together for the kind."""
+    kind, form, length = entry.kind, entry.form, len(entry.content)
+    if kind is EntryKind.FILE:
+        if form <= Form.INLINE:
+            return entry.size == length <= INLINE_MAX and (length > 0) == (form is Form.INLINE)
+        return length == ID_SIZE
+    if form is not Form.EMPTY:
+        return False
+    if kind is EntryKind.DIRECTORY:
+        return length == ID_SIZE
+    if kind is EntryKind.SYMLINK:
+        return entry.size == length
+    return entry.size == 0 and length == (LINK_ID_SIZE if kind is EntryKind.LINK else 0)
+
+
 class LinkRow(msgspec.Struct, array_like=True, frozen=True):
-    """One row of a link tree: the entry that all names of a hard-linked file share, and how many names there are."""
+    """What all names of a hard-linked file share: the entry, and how many names there are."""
 
     entry: Entry
-    names: int
+    names: Count
 
 
 class Commit(msgspec.Struct, array_like=True, frozen=True):
     """A version of everything. `generation` is 1 + the largest of the parents', 0 without parents."""
 
     root: Entry
-    links: bytes
-    parents: tuple[bytes, ...]
-    generation: int
+    links: IdBytes
+    parents: tuple[IdBytes, ...]
+    generation: Count
     author: str
-    time_ns: int
+    time_ns: Time
     message: str
     metadata: dict[str, str]
 
-
-encode = msgspec.msgpack.Encoder().encode
-"""Canonical as long as maps are built in the order of their keys, which is up to who builds them."""
-_entry = msgspec.msgpack.Decoder(Entry)
-_link_row = msgspec.msgpack.Decoder(LinkRow)
-_commit = msgspec.msgpack.Decoder(Commit)
+    def __post_init__(self) -> None:
+        if self.root.kind is not EntryKind.DIRECTORY or list(self.metadata) != sorted(self.metadata):
+            raise ValueError("the root is no directory, or the metadata are not in order")
 
 
-def decode_entry(raw: bytes | memoryview | msgspec.Raw) -> Entry:
-    """An entry from its canonical bytes. Raises DamagedError."""
-    try:
-        return _entry.decode(raw)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise DamagedError(f"an entry cannot be read: {error}") from error
-
-
-def decode_link_row(raw: bytes | memoryview | msgspec.Raw) -> LinkRow:
-    """A link tree's row from its canonical bytes. Raises DamagedError."""
-    try:
-        return _link_row.decode(raw)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise DamagedError(f"a hard link's row cannot be read: {error}") from error
+ENTRY: Codec[Entry] = Codec(Entry, "an entry")
+LINK_ROW: Codec[LinkRow] = Codec(LinkRow, "a hard link's row")
+COMMIT: Codec[Commit] = Codec(Commit, "a commit")
 
 
 def put_commit(objects: ObjectStore, commit: Commit) -> ObjectId:
     """Store a commit."""
-    return objects.put(Kind.COMMIT, encode(commit))
+    return objects.put(Kind.COMMIT, COMMIT.encode(commit))
 
 
 def get_commit(objects: ObjectStore, identity: ObjectId) -> Commit:
     """Read a commit. Raises DamagedError."""
-    try:
-        return _commit.decode(objects.get(Kind.COMMIT, identity))
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise DamagedError(f"commit {identity.hex()} cannot be read: {error}") from error
+    commit = COMMIT.decode(objects.get(Kind.COMMIT, identity), f"commit {identity.hex()}")
+    if commit.generation == 0 and commit.parents:
+        raise DamagedError(f"commit {identity.hex()} has parents, but no generation")
+    return commit

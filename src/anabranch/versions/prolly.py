@@ -1,53 +1,95 @@
-"""Prolly trees: sorted rows in content-addressed nodes whose borders depend on the rows alone.
+"""Prolly trees: ordered rows in content-addressed nodes whose borders depend on the rows alone.
 
-A node is `[level, [[key, value], ...]]`. Level 0 holds the rows themselves; the value of a row above names a child
-and sums it up. Where a node ends is decided by its last row (`Shape.cuts`) or by its size (`Shape.full`), never by
-the order of edits, so equal rows give equal nodes. Rows below a change are read and written, all other nodes are
-taken over as they are: O(changes x log n). docs/format.md, "Node".
+A node is `[level, [[key, value], ...]]`. Level 0 holds the rows themselves; a row above names a child and sums it up.
+Where a node ends is decided by its last row or by its size (`Shape`), never by the order of edits, so equal rows give
+equal nodes. Nodes that a change does not touch are taken over unread: O(changes x log n). docs/format.md, "Node".
+
+Rows have positions, which only grow: in a map (a directory) the position of a row is its key, in a sequence (the
+content of a file) it is the number of bytes up to its end. Positions in a node count from the row before the node, so
+that moving content does not change its nodes; `Shape.absolute` makes them whole again.
 """
 
+import threading
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from itertools import pairwise
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from anabranch.errors import DamagedError
-from anabranch.ids import ID_SIZE, ObjectId
+from anabranch.ids import ObjectId
+from anabranch.store.codec import Codec, encode
 from anabranch.store.meta import ObjectStore
 from anabranch.store.records import Kind
+
+
+class Position(Protocol):
+    """A key, or a number of bytes."""
+
+    def __lt__(self, other: Any, /) -> bool: ...  # noqa: ANN401  (of the same sort)
+    def __le__(self, other: Any, /) -> bool: ...  # noqa: ANN401
+
+
+P = TypeVar("P", bound=Position)
 
 Row = tuple[bytes, bytes]
 """A key, and a value as encoded MessagePack."""
 
-Change = tuple[bytes, bytes | None]
-"""A key and its new value; None removes it."""
-
 MAX_LEVEL = 32
 
 
+class Edit(NamedTuple, Generic[P]):
+    """Rows at positions from `first` to `last` give way to new rows. With `last` before `first`, none do."""
+
+    first: P
+    last: P
+    rows: Sequence[Row]
+
+
+class Change(NamedTuple, Generic[P]):
+    """A position at which two trees hold different rows; None where one holds none."""
+
+    position: P
+    old: Row | None
+    new: Row | None
+
+
 @dataclass(frozen=True, slots=True)
-class Node:
-    """A decoded node; keys and values in step."""
+class Node(Generic[P]):
+    """A decoded node: keys, values and positions in step."""
 
     level: int
     keys: list[bytes]
     values: list[bytes]
-
-    def child(self, index: int) -> ObjectId:
-        """The id of a child of an interior node: the first field of its value."""
-        return child_of(self.values[index])
+    positions: list[P]
 
 
-class Shape(Protocol):
-    """The way to cut rows into nodes, and to sum nodes up."""
+class Shape(Protocol[P]):
+    """What tells one sort of tree from another: its positions, its sums, and the way to cut rows into nodes."""
 
+    origin: P
+    """Before every position."""
+    anchored: bool
+    """Whether equal nodes at different positions are different content."""
     single: int
-    """Maps whose rows take up to this many bytes are one leaf, never cut."""
+    """Trees whose rows take up to this many bytes are one leaf, never cut."""
 
-    def size(self, root: Node) -> int:
+    def positions(self, level: int, keys: list[bytes], values: list[bytes]) -> list[P]:
+        """The positions of a node's rows. Raises DamagedError on rows that no writer writes."""
+
+    def absolute(self, base: P, position: P) -> P:
+        """A row's position in the whole, from the position before its node and that in the node."""
+
+    def relative(self, base: P, position: P) -> P:
+        """The other way: a row's position in its node."""
+
+    def child(self, row: Row) -> ObjectId:
+        """The node that a row above the leaves names."""
+
+    def size(self, root: Node[P]) -> int:
         """The encoded size of all rows below a root, in bytes."""
 
     def cuts(self, level: int, key: bytes, size: int) -> bool:
@@ -63,56 +105,72 @@ class Shape(Protocol):
 def row_size(row: Row) -> int:
     """The encoded size of a row, in bytes: array head, key with its head, value."""
     key, value = row
-    return 1 + (2 if len(key) < 256 else 3) + len(key) + len(value)
+    return 1 + (2 if len(key) < 1 << 8 else 3 if len(key) < 1 << 16 else 5) + len(key) + len(value)
 
 
-_decoder = msgspec.msgpack.Decoder(tuple[int, list[tuple[bytes, msgspec.Raw]]])
+_CODEC: Codec[tuple[int, list[tuple[bytes, msgspec.Raw]]]] = Codec(
+    tuple[int, list[tuple[bytes, msgspec.Raw]]], "a node"
+)
 
 
-def child_of(value: bytes) -> ObjectId:
-    """The child's id: every interior value is an array that starts with a 32-byte id."""
-    if len(value) < 3 + ID_SIZE or value[1:3] != b"\xc4\x20":
-        raise DamagedError("an interior row names no child")
-    return ObjectId(value[3 : 3 + ID_SIZE])
+def encode_node(level: int, rows: Sequence[Row]) -> bytes:
+    """The canonical bytes of a node."""
+    return encode((level, [(key, msgspec.Raw(value)) for key, value in rows]))
 
 
-class NodeStore:
-    """Nodes of one kind by id, with a bounded cache of decoded ones."""
+def decode_node(shape: Shape[P], raw: bytes, what: str) -> Node[P]:
+    """A node from its canonical bytes. Raises DamagedError, naming what they were to be."""
+    level, rows = _CODEC.decode(raw, what)
+    if not 0 <= level <= MAX_LEVEL or (level and not rows):
+        raise DamagedError(f"{what} has a wrong shape")
+    keys, values = [key for key, _ in rows], [bytes(value) for _, value in rows]
+    positions = shape.positions(level, keys, values)
+    if any(after <= before for before, after in pairwise(positions)):
+        raise DamagedError(f"{what} is out of order")
+    return Node(level, keys, values, positions)
 
-    def __init__(self, objects: ObjectStore, kind: Kind, cache: int = 4096) -> None:
+
+class NodeStore(Generic[P]):
+    """Nodes of one sort by id, with a bounded cache of decoded ones. Safe for use by several threads."""
+
+    def __init__(self, objects: ObjectStore, kind: Kind, shape: Shape[P], cache: int = 4096) -> None:
+        self.shape = shape
         self._objects = objects
         self._kind = kind
         self._limit = cache
-        self._cache: OrderedDict[ObjectId, Node] = OrderedDict()
+        self._cache: OrderedDict[ObjectId, Node[P]] = OrderedDict()
+        self._lock = threading.Lock()
+        self.reads = 0
+        """Nodes looked at, whether they were in the cache or not. With `writes`, what an operation costs."""
+        self.writes = 0
 
-    def get(self, identity: ObjectId) -> Node:
+    def get(self, identity: ObjectId) -> Node[P]:
         """Read and decode a node. Raises DamagedError."""
-        node = self._cache.get(identity)
-        if node is None:
-            node = _decode(self._objects.get(self._kind, identity), identity)
+        self.reads += 1
+        with self._lock:
+            if (node := self._cache.get(identity)) is not None:
+                self._cache.move_to_end(identity)
+                return node
+        raw = self._objects.get(self._kind, identity)
+        node = decode_node(self.shape, raw, f"{self._kind.name.lower()} node {identity.hex()}")
+        with self._lock:
             self._cache[identity] = node
             if len(self._cache) > self._limit:
                 self._cache.popitem(last=False)
         return node
 
+    def child(self, node: Node[P], index: int) -> Node[P]:
+        """A child, which must be exactly one level down: so a circle of nodes cannot be entered."""
+        identity = self.shape.child((node.keys[index], node.values[index]))
+        child = self.get(identity)
+        if child.level != node.level - 1:
+            raise DamagedError(f"{self._kind.name.lower()} node {identity.hex()} stands at a wrong level")
+        return child
+
     def put(self, level: int, rows: Sequence[Row]) -> ObjectId:
         """Store a node."""
+        self.writes += 1
         return self._objects.put(self._kind, encode_node(level, rows))
-
-
-def encode_node(level: int, rows: Sequence[Row]) -> bytes:
-    """The canonical bytes of a node."""
-    return msgspec.msgpack.encode((level, [(key, msgspec.Raw(value)) for key, value in rows]))
-
-
-def _decode(raw: bytes, identity: ObjectId) -> Node:
-    try:
-        level, rows = _decoder.decode(raw)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise DamagedError(f"node {identity.hex()} cannot be read: {error}") from error
-    if not 0 <= level <= MAX_LEVEL or (level and not rows):
-        raise DamagedError(f"node {identity.hex()} has a wrong shape")
-    return Node(level, [key for key, _ in rows], [bytes(value) for _, value in rows])
 
 
 @dataclass(slots=True)
@@ -128,9 +186,9 @@ class _Open:
 class Builder:
     """Rows in, root out. Rows come in order; whole nodes may be taken over between them."""
 
-    def __init__(self, nodes: NodeStore, shape: Shape) -> None:
+    def __init__(self, nodes: NodeStore[Any]) -> None:
         self._nodes = nodes
-        self._shape = shape
+        self._shape = nodes.shape
         self._levels: list[_Open] = []
 
     def add(self, row: Row, level: int = 0) -> None:
@@ -158,7 +216,7 @@ class Builder:
         while True:
             node = self._levels[level]
             if level and node.total == 1 and len(self._levels) == level + 1:
-                return self._collapse(child_of(node.rows[0][1]))
+                return self._collapse(self._shape.child(node.rows[0]))
             if node.rows:
                 self._close(level)
             level += 1
@@ -174,157 +232,218 @@ class Builder:
             node = self._nodes.get(root)
             if node.level == 0 or len(node.keys) > 1:
                 return root
-            root = node.child(0)
+            root = self._shape.child((node.keys[0], node.values[0]))
 
 
-def lookup(nodes: NodeStore, root: ObjectId, key: bytes) -> bytes | None:
+def build(nodes: NodeStore[Any], rows: Iterable[Row]) -> ObjectId:
+    """The tree of rows that come in order."""
+    builder = Builder(nodes)
+    for row in rows:
+        builder.add(row)
+    return builder.finish()
+
+
+def find(nodes: NodeStore[P], root: ObjectId, position: P) -> tuple[P, Row] | None:
+    """The first row at or after a position, with its own position."""
+    return next(iterate(nodes, root, position), None)
+
+
+def lookup(nodes: NodeStore[bytes], root: ObjectId, key: bytes) -> bytes | None:
     """The value of a key in a map."""
     node = nodes.get(root)
     while True:
-        index = bisect_left(node.keys, key)
-        if index == len(node.keys):
+        index = bisect_left(node.positions, key)
+        if index == len(node.positions):
             return None
         if node.level == 0:
             return node.values[index] if node.keys[index] == key else None
-        node = _step(nodes, node, index)
+        node = nodes.child(node, index)
 
 
-def iterate(nodes: NodeStore, root: ObjectId, start: bytes = b"") -> Iterator[Row]:
-    """The rows of a map in order, from key `start` on."""
-    return _iterate(nodes, nodes.get(root), start)
+def iterate(
+    nodes: NodeStore[P], root: ObjectId, start: P | None = None, stop: P | None = None
+) -> Iterator[tuple[P, Row]]:
+    """The rows at positions from `start` up to, without, `stop`, each with its position."""
+    origin = nodes.shape.origin
+    return _iterate(nodes, nodes.get(root), origin, origin if start is None else start, stop)
 
 
-def _iterate(nodes: NodeStore, node: Node, start: bytes) -> Iterator[Row]:
-    first = bisect_left(node.keys, start)
+def _iterate(nodes: NodeStore[P], node: Node[P], base: P, start: P, stop: P | None) -> Iterator[tuple[P, Row]]:
+    shape, positions = nodes.shape, node.positions
+    first = bisect_left(positions, shape.relative(base, start))
     if node.level == 0:
-        yield from zip(node.keys[first:], node.values[first:], strict=True)
+        last = len(positions) if stop is None else bisect_left(positions, shape.relative(base, stop))
+        for index in range(first, last):
+            yield shape.absolute(base, positions[index]), (node.keys[index], node.values[index])
         return
-    for index in range(first, len(node.keys)):
-        yield from _iterate(nodes, _step(nodes, node, index), start)
+    for index in range(first, len(positions)):
+        before = shape.absolute(base, positions[index - 1]) if index else base
+        if stop is not None and before >= stop:
+            return
+        yield from _iterate(nodes, nodes.child(node, index), before, start, stop)
 
 
-def _step(nodes: NodeStore, node: Node, index: int) -> Node:
-    """A child, which must be exactly one level down: so a circle of nodes cannot be entered."""
-    child = nodes.get(node.child(index))
-    if child.level != node.level - 1:
-        raise DamagedError(f"node {node.child(index).hex()} stands at a wrong level")
-    return child
+def apply(nodes: NodeStore[P], root: ObjectId, edits: Sequence[Edit[P]]) -> ObjectId:
+    """The tree `root` with edits applied, which come in order and do not overlap."""
+    return _Applier(nodes, edits).run(root)
 
 
-def apply(nodes: NodeStore, shape: Shape, root: ObjectId, delta: Sequence[Change]) -> ObjectId:
-    """The map `root` with a delta applied: keys in order, each with its new value or None to remove it."""
-    return _Applier(nodes, shape, delta).run(root)
+class _Applier(Generic[P]):
+    """Walks the old nodes beside the edits; what no edit touches is taken over whole, what one drops is left unread."""
 
-
-class _Applier:
-    """Walks the old nodes beside the delta; what no change touches is taken over whole."""
-
-    def __init__(self, nodes: NodeStore, shape: Shape, delta: Sequence[Change]) -> None:
+    def __init__(self, nodes: NodeStore[P], edits: Sequence[Edit[P]]) -> None:
         self._nodes = nodes
-        self._shape = shape
-        self._builder = Builder(nodes, shape)
-        self._delta = delta
+        self._shape = nodes.shape
+        self._builder = Builder(nodes)
+        self._edits = edits
         self._next = 0
+        self._inserted = False
+        """Whether the next edit's rows are in place: then it goes on dropping old ones."""
 
     def run(self, root: ObjectId) -> ObjectId:
         node = self._nodes.get(root)
         if node.level == 0:
-            rows = list(self._merged(node, None))
-            return self._single(rows) or self._build(rows)
-        self._descend(node, None)
+            rows = [*self._merged(node, self._shape.origin), *self._rest()]
+            return self._single(rows) or build(self._nodes, rows)
+        self._descend(node, self._shape.origin, last=True)
+        self._add(self._rest())
         root = self._builder.finish()
         if self._shape.size(self._nodes.get(root)) > self._shape.single:
             return root
-        return self._single(list(iterate(self._nodes, root))) or root
+        return self._single([row for _, row in iterate(self._nodes, root)]) or root
 
     def _single(self, rows: list[Row]) -> ObjectId | None:
-        """One leaf, if and only if the rows are few: small maps are never cut."""
+        """One leaf, if and only if the rows are few: small trees are never cut."""
         if sum(map(row_size, rows)) <= self._shape.single:
             return self._nodes.put(0, rows)
         return None
 
-    def _build(self, rows: list[Row]) -> ObjectId:
+    def _add(self, rows: Iterable[Row]) -> None:
         for row in rows:
             self._builder.add(row)
-        return self._builder.finish()
 
-    def _descend(self, node: Node, upper: bytes | None) -> None:
-        """`upper` is the last key that belongs here; None at the right edge, where every later key does."""
+    def _descend(self, node: Node[P], base: P, *, last: bool) -> None:
+        """`last`: at the right edge, where rows to come would go on with the open nodes."""
         if node.level == 0:
-            for row in self._merged(node, upper):
-                self._builder.add(row)
+            self._add(self._merged(node, base))
             return
-        last = len(node.keys) - 1
-        for index, (key, value) in enumerate(zip(node.keys, node.values, strict=True)):
-            bound = None if upper is None and index == last else key
-            if not self._touched(bound) and self._builder.aligned(node.level - 1):
-                self._builder.add((key, value), node.level)
+        start = base
+        for index, row in enumerate(zip(node.keys, node.values, strict=True)):
+            end = self._shape.absolute(base, node.positions[index])
+            edge = last and index == len(node.keys) - 1
+            if self._drops(start, end):
+                self._add(self._insert())
+            elif not self._touches(end, edge) and self._builder.aligned(node.level - 1):
+                self._builder.add(row, node.level)
             else:
-                self._descend(_step(self._nodes, node, index), bound)
+                self._descend(self._nodes.child(node, index), start, last=edge)
+            start = end
 
-    def _touched(self, upper: bytes | None) -> bool:
-        return self._next < len(self._delta) and (upper is None or self._delta[self._next][0] <= upper)
+    def _drops(self, start: P, end: P) -> bool:
+        """Whether the next edit drops all rows after `start` up to `end`."""
+        if self._next == len(self._edits):
+            return False
+        first, last, _ = self._edits[self._next]
+        return first <= start and end <= last
 
-    def _merged(self, node: Node, upper: bytes | None) -> Iterator[Row]:
-        for key, value in zip(node.keys, node.values, strict=True):
-            replaced = False
-            while self._touched(key):
-                replaced = self._delta[self._next][0] == key
-                yield from self._take()
-            if not replaced:
-                yield key, value
-        while self._touched(upper):
-            yield from self._take()
+    def _touches(self, end: P, edge: bool) -> bool:
+        return self._next < len(self._edits) and (edge or self._edits[self._next].first <= end)
 
-    def _take(self) -> Iterator[Row]:
-        key, value = self._delta[self._next]
-        self._next += 1
-        if value is not None:
-            yield key, value
+    def _merged(self, node: Node[P], base: P) -> Iterator[Row]:
+        for row, relative in zip(zip(node.keys, node.values, strict=True), node.positions, strict=True):
+            position = self._shape.absolute(base, relative)
+            dropped = False
+            while not dropped and self._next < len(self._edits) and self._edits[self._next].first <= position:
+                yield from self._insert()
+                dropped = position <= self._edits[self._next].last
+                if position >= self._edits[self._next].last:
+                    self._next += 1
+                    self._inserted = False
+            if not dropped:
+                yield row
+
+    def _insert(self) -> Sequence[Row]:
+        """The new rows of the next edit, once."""
+        if self._inserted:
+            return ()
+        self._inserted = True
+        return self._edits[self._next].rows
+
+    def _rest(self) -> Iterator[Row]:
+        while self._next < len(self._edits):
+            yield from self._insert()
+            self._next += 1
+            self._inserted = False
 
 
-def diff(nodes: NodeStore, old: ObjectId, new: ObjectId) -> Iterator[tuple[bytes, bytes | None, bytes | None]]:
-    """The differences of two maps in key order: key, old value, new value. Shared nodes are never read."""
-    left, right = _differing(nodes, [old], [new])
-    yield from _pair(_rows(left), _rows(right))
+def diff(nodes: NodeStore[P], old: ObjectId, new: ObjectId) -> Iterator[Change[P]]:
+    """The positions at which two trees differ, in order. Nodes that both have are never read."""
+    left, right = _differing(nodes, old, new)
+    return _pair(_rows(nodes, left), _rows(nodes, right))
 
 
-def _differing(nodes: NodeStore, old: list[ObjectId], new: list[ObjectId]) -> tuple[list[Node], list[Node]]:
-    """The leaves in which two maps differ: open the highest nodes on both sides, drop what both have."""
+class _Place(NamedTuple, Generic[P]):
+    """A node that is not yet read, and the position before it."""
+
+    base: P
+    identity: ObjectId
+
+
+def _differing(nodes: NodeStore[P], old: ObjectId, new: ObjectId) -> tuple[list[_Place[P]], list[_Place[P]]]:
+    """The leaves in which two trees differ: open the highest nodes on both sides, drop what both have."""
+    if old == new:
+        return [], []
+    origin, anchored = nodes.shape.origin, nodes.shape.anchored
+    left, right = [_Place(origin, old)], [_Place(origin, new)]
+    high, low = nodes.get(old).level, nodes.get(new).level
     while True:
-        common = set(old) & set(new)
-        old, new = ([identity for identity in side if identity not in common] for side in (old, new))
-        left, right = [nodes.get(identity) for identity in old], [nodes.get(identity) for identity in new]
-        top = max((node.level for node in (*left, *right)), default=0)
-        if top == 0:
-            return left, right
-        old, new = _opened(old, left, top), _opened(new, right, top)
+        if high == low:
+            both = {_key(place, anchored) for place in left} & {_key(place, anchored) for place in right}
+            left, right = ([place for place in side if _key(place, anchored) not in both] for side in (left, right))
+            if high == 0:
+                return left, right
+        level = max(high, low)
+        if high == level:
+            left, high = _opened(nodes, left), high - 1
+        if low == level:
+            right, low = _opened(nodes, right), low - 1
 
 
-def _opened(identities: list[ObjectId], nodes: list[Node], top: int) -> list[ObjectId]:
-    """The same nodes, those of the top level replaced by their children."""
-    opened: list[ObjectId] = []
-    for identity, node in zip(identities, nodes, strict=True):
-        opened += map(child_of, node.values) if node.level == top else [identity]
+def _key(place: _Place[P], anchored: bool) -> object:
+    return place if anchored else place.identity
+
+
+def _opened(nodes: NodeStore[P], places: list[_Place[P]]) -> list[_Place[P]]:
+    """The children of nodes that are all at one level above the leaves."""
+    shape = nodes.shape
+    opened: list[_Place[P]] = []
+    for base, identity in places:
+        node = nodes.get(identity)
+        starts = [base, *(shape.absolute(base, position) for position in node.positions[:-1])]
+        opened += map(_Place, starts, map(shape.child, zip(node.keys, node.values, strict=True)))
     return opened
 
 
-def _rows(leaves: Iterable[Node]) -> Iterator[Row]:
-    for leaf in leaves:
-        yield from zip(leaf.keys, leaf.values, strict=True)
+def _rows(nodes: NodeStore[P], leaves: Iterable[_Place[P]]) -> Iterator[tuple[P, Row]]:
+    for base, identity in leaves:
+        leaf = nodes.get(identity)
+        if leaf.level:
+            raise DamagedError(f"node {identity.hex()} stands at a wrong level")
+        for relative, row in zip(leaf.positions, zip(leaf.keys, leaf.values, strict=True), strict=True):
+            yield nodes.shape.absolute(base, relative), row
 
 
-def _pair(old: Iterator[Row], new: Iterator[Row]) -> Iterator[tuple[bytes, bytes | None, bytes | None]]:
+def _pair(old: Iterator[tuple[P, Row]], new: Iterator[tuple[P, Row]]) -> Iterator[Change[P]]:
     left, right = next(old, None), next(new, None)
     while left or right:
         if right is None or (left and left[0] < right[0]):
             assert left is not None
-            yield left[0], left[1], None
+            yield Change(*left, None)
             left = next(old, None)
         elif left is None or right[0] < left[0]:
-            yield right[0], None, right[1]
+            yield Change(right[0], None, right[1])
             right = next(new, None)
         else:
             if left[1] != right[1]:
-                yield left[0], left[1], right[1]
+                yield Change(*left, right[1])
             left, right = next(old, None), next(new, None)

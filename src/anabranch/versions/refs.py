@@ -2,38 +2,43 @@
 
 A log belongs to a name, its rows are numbered from 0 and never written again: deleting appends a row, making the name
 again appends the next. Rows carry a strictly increasing effective time and are chained by the hash of the row before.
+A row is appended inside a write transaction that looks at the newest one first, so of several writers one wins.
 docs/format.md, "Branch log".
 """
 
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
 import msgspec
 
-from anabranch.errors import ConflictError, DamagedError, ExistsError, NotFoundError
+from anabranch.errors import ConflictError, DamagedError, ExistsError, NotFoundError, RefusedError
 from anabranch.ids import AtTime, Head, Numbered, ObjectId, Prefix, RefName, Revision
+from anabranch.store.codec import Codec
 from anabranch.store.env import Batch, Environment
 from anabranch.store.meta import LOGS, REFS, ObjectStore
-from anabranch.store.records import Kind, object_id, seal, unseal
+from anabranch.store.records import Kind, object_id, unseal
+from anabranch.versions.objects import Count, IdBytes, Time
 
 _NUMBER = struct.Struct(">Q")
+DAY = 24 * 3600 * 1_000_000_000
+"""How far behind the last row the clock may be for a commit, in nanoseconds."""
 
 
 class Operation(StrEnum):
-    """What a row of a log did to its name."""
+    """What a row of a log did to its name. Rows may hold others, of later versions: those move the name."""
 
     BIRTH = "birth"
     COMMIT = "commit"
+    RESET = "reset"
     RENAME = "rename"
     DELETE = "delete"
     TAG = "tag"
 
 
-_ENDS = (Operation.RENAME, Operation.DELETE)
-"""After such a row the name is gone."""
+_ENDS: tuple[str, ...] = (Operation.RENAME, Operation.DELETE)
 
 
 class LogRow(msgspec.Struct, array_like=True, frozen=True):
@@ -42,22 +47,27 @@ class LogRow(msgspec.Struct, array_like=True, frozen=True):
     The row of a renamed branch's old name notes the new one in `detail`, and the first row of the new name the old.
     """
 
-    operation: Operation
-    commit: bytes
+    operation: str
+    commit: IdBytes
     actor: str
     source: str
-    time_ns: int
-    clock_ns: int
+    time_ns: Time
+    clock_ns: Time
     previous: bytes
     detail: str = ""
+
+    @property
+    def ends(self) -> bool:
+        """Whether the name is gone after this row: then it is no version."""
+        return self.operation in _ENDS
 
 
 class RefRow(msgspec.Struct, array_like=True, frozen=True):
     """Where a name stands now: its newest log row and that row's commit."""
 
     is_tag: bool
-    number: int
-    commit: bytes
+    number: Count
+    commit: IdBytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +88,17 @@ class Who:
     source: str
 
 
-_ref_row = msgspec.msgpack.Decoder(RefRow).decode
-_log_row = msgspec.msgpack.Decoder(LogRow).decode
+LOG_ROW: Codec[LogRow] = Codec(LogRow, "a row of a log")
+REF_ROW: Codec[RefRow] = Codec(RefRow, "a ref")
 
 
 class Refs:
     """Names and their logs. Reading is free for every thread; writing takes the caller's batch."""
 
-    def __init__(self, meta: Environment, objects: ObjectStore) -> None:
+    def __init__(self, meta: Environment, objects: ObjectStore, clock: Callable[[], int] = time.time_ns) -> None:
         self._meta = meta
         self._objects = objects
+        self._clock = clock
 
     # --- reading ---
 
@@ -111,7 +122,7 @@ class Refs:
     def row(self, name: RefName, number: int) -> LogRow | None:
         """Row `number` of a name's log."""
         sealed = self._meta.get(LOGS, _log_key(name, number))
-        return None if sealed is None else _decode_row(name, number, sealed)
+        return None if sealed is None else LOG_ROW.unseal(sealed, f"row {number} of the log of {name}")
 
     def log(self, name: RefName, newest: int | None = None) -> Iterator[tuple[int, LogRow]]:
         """The rows of a name's log, newest first, from a number on."""
@@ -140,7 +151,7 @@ class Refs:
             if last < 0:
                 self.get(name)
             raise NotFoundError(f"{name} has no version {number}", hint=f"its versions go from 0 to {last}")
-        if row.operation in _ENDS:
+        if row.ends:
             raise NotFoundError(f"{name}@{number} is no version: there the name was given up ({row.operation})")
         return name, number, ObjectId(row.commit)
 
@@ -149,7 +160,7 @@ class Refs:
         low, high = 0, self._last_number(name) + 1
         if high == 0:
             self.get(name)
-        if revision.time_ns >= time.time_ns():
+        if revision.time_ns >= self._clock():
             raise NotFoundError(f"that time of {name} is not yet past", hint=f"for its last commit, say {name}")
         while low < high:
             middle = (low + high) // 2
@@ -162,8 +173,8 @@ class Refs:
         return self._numbered(name, low - 1)
 
     def _last_number(self, name: RefName) -> int:
-        found = self._meta.last(LOGS, name.encode() + b"\0")
-        return -1 if found is None else int(_NUMBER.unpack(found[0][-8:])[0])
+        found = self._meta.last(LOGS, _log_prefix(name))
+        return -1 if found is None else _number(found[0])
 
     # --- writing ---
 
@@ -174,13 +185,19 @@ class Refs:
         operation = Operation.TAG if tag else Operation.BIRTH
         return self._append(batch, name, operation, commit, who, is_tag=tag, detail=detail)
 
-    def advance(self, batch: Batch, name: RefName, expected: int, commit: ObjectId, who: Who) -> int:
-        """Move a branch on if it still stands at row `expected`; returns the new number. Raises ConflictError."""
+    def advance(
+        self, batch: Batch, name: RefName, expected: int, commit: ObjectId, who: Who, *, any_clock: bool = False
+    ) -> int:
+        """Move a branch on if it still stands at row `expected`; returns the new number.
+
+        Raises ConflictError; and RefusedError when the clock is more than a day behind the last row, unless
+        `any_clock`: a commit under a wrong date would hide from whoever looks for it by time.
+        """
         sealed = batch.get(REFS, name.encode())
         ref = None if sealed is None else _ref(name, sealed)
         if ref is None or ref.is_tag or ref.number != expected:
             raise ConflictError(f"branch {name} was moved meanwhile", hint="try again")
-        return self._append(batch, name, Operation.COMMIT, commit, who)
+        return self._append(batch, name, Operation.COMMIT, commit, who, any_clock=any_clock)
 
     def end(self, batch: Batch, name: RefName, operation: Operation, who: Who, detail: str = "") -> None:
         """Give a name up; its log stays."""
@@ -192,35 +209,39 @@ class Refs:
 
     def _append(
         self, batch: Batch, name: RefName, operation: Operation, commit: ObjectId, who: Who, *,
-        is_tag: bool = False, detail: str = "",
+        is_tag: bool = False, detail: str = "", any_clock: bool = True,
     ) -> int:  # fmt: skip
-        number = self._last_number(name) + 1
-        last = self.row(name, number - 1) if number else None
-        clock = time.time_ns()
-        row = LogRow(
-            operation, commit, who.actor, who.source, max(clock, last.time_ns + 1) if last else clock, clock,
-            object_id(Kind.ROW, msgspec.msgpack.encode(last)) if last else b"", detail,
-        )  # fmt: skip
-        batch.put(LOGS, _log_key(name, number), seal(msgspec.msgpack.encode(row)))
-        batch.put(REFS, name.encode(), seal(msgspec.msgpack.encode(RefRow(is_tag, number, commit))))
+        clock = self._clock()
+        number, time_ns, previous = 0, clock, b""
+        if (last := batch.last(LOGS, _log_prefix(name))) is not None:
+            what = f"the newest row of the log of {name}"
+            raw = unseal(last[1], what)
+            before = LOG_ROW.decode(raw, what).time_ns
+            if before - clock > DAY and not any_clock:
+                raise RefusedError(
+                    f"the clock is more than a day behind the last version of {name}",
+                    hint="set the clock, or commit with --any-clock",
+                )
+            number, time_ns = _number(last[0]) + 1, max(clock, before + 1)
+            previous = object_id(Kind.ROW, raw)
+        row = LogRow(operation, commit, who.actor, who.source, time_ns, clock, previous, detail)
+        batch.put(LOGS, _log_key(name, number), LOG_ROW.seal(row))
+        batch.put(REFS, name.encode(), REF_ROW.seal(RefRow(is_tag, number, commit)))
         return number
 
 
+def _log_prefix(name: RefName) -> bytes:
+    return name.encode() + b"\0"
+
+
 def _log_key(name: RefName, number: int) -> bytes:
-    return name.encode() + b"\0" + _NUMBER.pack(number)
+    return _log_prefix(name) + _NUMBER.pack(number)
+
+
+def _number(log_key: bytes) -> int:
+    return int(_NUMBER.unpack(log_key[-_NUMBER.size :])[0])
 
 
 def _ref(name: RefName, sealed: bytes) -> Ref:
-    try:
-        row = _ref_row(unseal(sealed, f"ref {name}"))
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise DamagedError(f"ref {name} cannot be read: {error}") from error
+    row = REF_ROW.unseal(sealed, f"ref {name}")
     return Ref(name, row.is_tag, row.number, ObjectId(row.commit))
-
-
-def _decode_row(name: RefName, number: int, sealed: bytes) -> LogRow:
-    what = f"row {number} of the log of {name}"
-    try:
-        return _log_row(unseal(sealed, what))
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise DamagedError(f"{what} cannot be read: {error}") from error

@@ -1,54 +1,93 @@
-"""Trees: immutable directories, as prolly maps from name to entry. Link trees are the same from link id to row.
+"""Trees: immutable directories, as prolly maps from name to entry; and link trees, which hold hard-linked files.
 
 Equal directories have equal ids. Nodes above the leaves carry the number of entries and recursive totals, so that the
-size of a directory of any size is read from its root.
+size of a directory of any size is read from its root. A link tree has a row for each hard-linked file under its link
+id, and right after it one for each of its names under link id and path: so a file's other names are found, and adding
+one costs one row.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
 from anabranch.errors import DamagedError, NotFoundError, UsageError
-from anabranch.ids import ObjectId
+from anabranch.ids import ID_SIZE, ObjectId
+from anabranch.store.codec import Codec, encode
 from anabranch.store.meta import ObjectStore
 from anabranch.store.records import Kind, hash_name, object_id
 from anabranch.versions import prolly
-from anabranch.versions.objects import Entry, EntryKind, LinkRow, Tag, decode_entry, decode_link_row, encode
+from anabranch.versions.objects import (
+    ENTRY,
+    LINK_ID_SIZE,
+    LINK_ROW,
+    Count,
+    Entry,
+    EntryKind,
+    IdBytes,
+    LinkRow,
+    Tag,
+)
+from anabranch.versions.prolly import Edit, Row
 
 NODE_SIZE = 4096
 MAX_NODE = 16 * 1024
 EMPTY_NODE = prolly.encode_node(0, [])
 EMPTY_TREE = object_id(Kind.TREE, EMPTY_NODE)
+_NAME_VALUE = encode(None)
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """What a tree holds: its own entries and subdirectories; files and bytes recursively."""
+class Totals(NamedTuple):
+    """What a tree holds: its own entries, their size in bytes as rows, its subdirectories; and recursively files
+    (all but directories), their bytes, and names of hard links.
+    """
 
     entries: int = 0
     size: int = 0
     files: int = 0
     bytes: int = 0
     subdirectories: int = 0
-
-    def __add__(self, other: "Totals") -> "Totals":
-        return Totals(
-            self.entries + other.entries,
-            self.size + other.size,
-            self.files + other.files,
-            self.bytes + other.bytes,
-            self.subdirectories + other.subdirectories,
-        )
+    links: int = 0
 
 
-_summary = msgspec.msgpack.Decoder(tuple[bytes, int, int, int, int, int])
+class _Summary(msgspec.Struct, array_like=True, frozen=True):
+    """The value of a row above the leaves: the child, and the totals of what is below it."""
+
+    child: IdBytes
+    entries: Count
+    size: Count
+    files: Count
+    bytes: Count
+    subdirectories: Count
+    links: Count
+
+
+_SUMMARY: Codec[_Summary] = Codec(_Summary, "an upper row of a tree")
+_CHILD_HEAD = b"\x97\xc4\x20"
+"""How every upper row's value starts: an array of 7, and 32 bytes of an id."""
 
 
 class _MapShape:
     """Cut after a key whose hash, seeded with the level, is small beside the row's size: nodes of about 4 KiB."""
 
+    origin = b""
+    anchored = False
     single = MAX_NODE
+
+    def positions(self, level: int, keys: list[bytes], values: list[bytes]) -> list[bytes]:
+        return keys
+
+    def absolute(self, base: bytes, position: bytes) -> bytes:
+        return position
+
+    def relative(self, base: bytes, position: bytes) -> bytes:
+        return position
+
+    def child(self, row: Row) -> ObjectId:
+        value = row[1]
+        if len(value) < len(_CHILD_HEAD) + ID_SIZE or not value.startswith(_CHILD_HEAD):
+            raise DamagedError("an upper row of a tree names no child")
+        return ObjectId(value[3 : 3 + ID_SIZE])
 
     def cuts(self, level: int, key: bytes, size: int) -> bool:
         return hash_name(key, level) < (size << 64) // NODE_SIZE
@@ -56,102 +95,145 @@ class _MapShape:
     def full(self, rows: int, size: int) -> bool:
         return size >= MAX_NODE
 
-    def size(self, root: prolly.Node) -> int:
+    def size(self, root: prolly.Node[bytes]) -> int:
         return self.sums(root.level, list(zip(root.keys, root.values, strict=True))).size
 
-    def above(self, level: int, rows: Sequence[prolly.Row], child: ObjectId) -> prolly.Row:
-        sums = self.sums(level, rows)
-        return rows[-1][0], encode((child, sums.entries, sums.size, sums.files, sums.bytes, sums.subdirectories))
+    def above(self, level: int, rows: Sequence[Row], child: ObjectId) -> Row:
+        return rows[-1][0], encode((child, *self.sums(level, rows)))
 
-    def sums(self, level: int, rows: Sequence[prolly.Row]) -> Totals:
-        total = Totals()
-        for row in rows:
-            total += self.leaf(row) if level == 0 else _interior(row)
-        return total
+    def sums(self, level: int, rows: Sequence[Row]) -> Totals:
+        columns = zip(*map(_interior if level else self.leaf, rows), strict=True)
+        return Totals(*map(sum, columns))
 
-    def leaf(self, row: prolly.Row) -> Totals:
+    def leaf(self, row: Row) -> Totals:
         raise NotImplementedError
 
 
+def _interior(row: Row) -> Totals:
+    summary = _SUMMARY.decode(row[1])
+    return Totals(
+        summary.entries, summary.size, summary.files, summary.bytes, summary.subdirectories, summary.links
+    )  # fmt: skip
+
+
 class _TreeShape(_MapShape):
-    def leaf(self, row: prolly.Row) -> Totals:
-        entry = decode_entry(row[1])
+    def leaf(self, row: Row) -> Totals:
+        entry = ENTRY.decode(row[1])
         size = prolly.row_size(row)
-        if entry.kind == EntryKind.DIRECTORY:
-            return Totals(1, size, entry.tag(Tag.FILES), entry.size, 1)
-        return Totals(1, size, 1, entry.size, 0)
+        if entry.kind is EntryKind.DIRECTORY:
+            return Totals(1, size, entry.tag(Tag.FILES), entry.size, 1, entry.tag(Tag.LINKS))
+        return Totals(1, size, 1, entry.size, 0, entry.kind is EntryKind.LINK)
 
 
 class _LinkShape(_MapShape):
-    def leaf(self, row: prolly.Row) -> Totals:
-        return Totals(1, prolly.row_size(row), 1, decode_link_row(row[1]).entry.size, 0)
-
-
-def _interior(row: prolly.Row) -> Totals:
-    try:
-        _, *numbers = _summary.decode(row[1])
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise DamagedError(f"an interior row of a tree cannot be read: {error}") from error
-    return Totals(*numbers)
+    def leaf(self, row: Row) -> Totals:
+        if len(row[0]) > LINK_ID_SIZE:
+            return Totals(1, prolly.row_size(row), 0, 0, 0, 1)
+        return Totals(1, prolly.row_size(row), 1, LINK_ROW.decode(row[1]).entry.size)
 
 
 _TREE, _LINKS = _TreeShape(), _LinkShape()
 
+Pair = tuple[bytes, Entry | None, Entry | None]
+"""A name or a path, and what is there on either side."""
+
 
 class Trees:
-    """Reading and editing trees. Not for several threads at once: give each its own."""
+    """Reading and editing trees. Safe for use by several threads."""
 
     def __init__(self, objects: ObjectStore) -> None:
-        self._nodes = prolly.NodeStore(objects, Kind.TREE)
-        self._objects = objects
-
-    def fork(self) -> "Trees":
-        """Another one over the same objects, for another thread."""
-        return Trees(self._objects)
+        self.nodes: prolly.NodeStore[bytes] = prolly.NodeStore(objects, Kind.TREE, _TREE)
+        self._links: prolly.NodeStore[bytes] = prolly.NodeStore(objects, Kind.TREE, _LINKS)
 
     def empty(self) -> ObjectId:
         """Store and return the empty tree, which is the empty link tree too."""
-        return self._nodes.put(0, [])
+        return self.nodes.put(0, [])
 
     def lookup(self, tree: ObjectId, name: bytes) -> Entry | None:
         """The entry of a name."""
-        raw = prolly.lookup(self._nodes, tree, name)
-        return None if raw is None else decode_entry(raw)
+        raw = prolly.lookup(self.nodes, tree, name)
+        return None if raw is None else ENTRY.decode(raw)
 
     def entries(self, tree: ObjectId) -> Iterator[tuple[bytes, Entry]]:
-        """All entries, in order of their names."""
-        for name, raw in prolly.iterate(self._nodes, tree):
-            yield name, decode_entry(raw)
+        """All entries, in order of their names; hard links as they are."""
+        for name, row in prolly.iterate(self.nodes, tree):
+            yield name, ENTRY.decode(row[1])
 
     def totals(self, tree: ObjectId) -> Totals:
         """What the tree holds, from its root node alone."""
-        root = self._nodes.get(tree)
+        root = self.nodes.get(tree)
         return _TREE.sums(root.level, list(zip(root.keys, root.values, strict=True)))
 
     def apply(self, tree: ObjectId, delta: Sequence[tuple[bytes, Entry | None]]) -> ObjectId:
         """A tree with changes applied: names in order, None to remove."""
-        rows = [(name, None if entry is None else encode(entry)) for name, entry in delta]
-        return prolly.apply(self._nodes, _TREE, tree, rows)
+        edits = [Edit(name, name, [] if entry is None else [(name, ENTRY.encode(entry))]) for name, entry in delta]
+        return prolly.apply(self.nodes, tree, edits)
+
+    def diff(self, old: ObjectId, new: ObjectId) -> Iterator[Pair]:
+        """The names on which two trees differ, in order."""
+        for name, left, right in prolly.diff(self.nodes, old, new):
+            yield name, left and ENTRY.decode(left[1]), right and ENTRY.decode(right[1])
+
+    # --- link trees ---
 
     def link(self, links: ObjectId, link_id: bytes) -> LinkRow | None:
         """The row of a hard-linked file."""
-        raw = prolly.lookup(self._nodes, links, link_id)
-        return None if raw is None else decode_link_row(raw)
+        raw = prolly.lookup(self._links, links, link_id)
+        return None if raw is None else LINK_ROW.decode(raw)
 
-    def apply_links(self, links: ObjectId, delta: Sequence[tuple[bytes, LinkRow | None]]) -> ObjectId:
-        """A link tree with changes applied."""
-        rows = [(link_id, None if row is None else encode(row)) for link_id, row in delta]
-        return prolly.apply(self._nodes, _LINKS, links, rows)
+    def link_names(self, links: ObjectId, link_id: bytes) -> Iterator[bytes]:
+        """The paths of a hard-linked file, in order."""
+        for key, _ in prolly.iterate(self._links, links, link_id + b"\0"):
+            if not key.startswith(link_id):
+                return
+            yield key[LINK_ID_SIZE:]
 
-    def diff(self, old: ObjectId, new: ObjectId) -> Iterator[tuple[bytes, Entry | None, Entry | None]]:
-        """The names on which two trees differ, in order."""
-        for name, left, right in prolly.diff(self._nodes, old, new):
-            yield name, decode_entry(left) if left else None, decode_entry(right) if right else None
+    def links(self, links: ObjectId) -> Iterator[tuple[bytes, LinkRow]]:
+        """All hard-linked files by link id."""
+        for key, row in prolly.iterate(self._links, links):
+            if len(key) == LINK_ID_SIZE:
+                yield key, LINK_ROW.decode(row[1])
+
+    def apply_links(
+        self, links: ObjectId, rows: dict[bytes, LinkRow | None], names: dict[tuple[bytes, bytes], bool]
+    ) -> ObjectId:
+        """A link tree with changes applied: rows by link id, None to remove; and whether a link id has a path."""
+        delta = {link_id: None if row is None else LINK_ROW.encode(row) for link_id, row in rows.items()}
+        delta |= {link_id + path: _NAME_VALUE if there else None for (link_id, path), there in names.items()}
+        edits = [Edit(key, key, [] if value is None else [(key, value)]) for key, value in sorted(delta.items())]
+        return prolly.apply(self._links, links, edits)
 
     def diff_links(self, old: ObjectId, new: ObjectId) -> Iterator[tuple[bytes, LinkRow | None, LinkRow | None]]:
-        """The link ids on which two link trees differ."""
-        for link_id, left, right in prolly.diff(self._nodes, old, new):
-            yield link_id, decode_link_row(left) if left else None, decode_link_row(right) if right else None
+        """The hard-linked files that differ, by link id; their names apart."""
+        for link_id, left, right in prolly.diff(self._links, old, new):
+            if len(link_id) == LINK_ID_SIZE:
+                yield link_id, left and LINK_ROW.decode(left[1]), right and LINK_ROW.decode(right[1])
+
+    def moved_links(self, old: ObjectId, new: ObjectId) -> dict[tuple[bytes, bytes], bool]:
+        """Which names of hard links a directory lost (False) and won (True): link id and path.
+
+        Opens nothing that holds no hard link, or the same ones at the same paths.
+        """
+        moved: dict[tuple[bytes, bytes], bool] = {}
+        stack = [(b"", old, new)]
+        while stack:
+            above, before, after = stack.pop()
+            for name, left, right in self.diff(before, after):
+                path = above + name
+                for entry, there in ((left, False), (right, True)):
+                    if entry is not None and entry.kind is EntryKind.LINK:
+                        moved[entry.content, path] = there
+                lost, won = _linking(left), _linking(right)
+                if lost != won:
+                    stack.append((path + b"/", lost, won))
+        return moved
+
+
+def _linking(entry: Entry | None) -> ObjectId:
+    """The tree of a directory that holds hard links somewhere below; else the empty one."""
+    if entry is None or entry.kind is not EntryKind.DIRECTORY or not entry.tag(Tag.LINKS):
+        return EMPTY_TREE
+    return entry.tree
 
 
 class Version:
@@ -164,26 +246,34 @@ class Version:
 
     def resolve(self, entry: Entry) -> tuple[Entry, int]:
         """The entry behind a hard link's name, and its number of names."""
-        if entry.kind != EntryKind.LINK:
-            return entry, 2 + entry.tag(Tag.SUBDIRECTORIES) if entry.kind == EntryKind.DIRECTORY else 1
+        if entry.kind is not EntryKind.LINK:
+            return entry, 2 + entry.tag(Tag.SUBDIRECTORIES) if entry.kind is EntryKind.DIRECTORY else 1
         row = self.trees.link(self.links, entry.content)
         if row is None:
             raise DamagedError(f"hard link {entry.content.hex()} is missing")
         return row.entry, row.names
 
-    def at(self, path: bytes) -> Entry:
-        """The entry at a path. Raises NotFoundError, and UsageError on a path through a file."""
+    def find(self, path: bytes) -> Entry | None:
+        """The entry at a path; None where nothing is."""
         entry = self.root
         for name in filter(None, path.split(b"/")):
-            if entry.kind != EntryKind.DIRECTORY:
-                raise UsageError(f"{path.decode(errors='replace')}: a part of the path is not a directory")
-            found = self.trees.lookup(entry.tree, name)
+            found = self.trees.lookup(entry.tree, name) if entry.kind is EntryKind.DIRECTORY else None
             if found is None:
-                raise NotFoundError(f"{path.decode(errors='replace')}: no such file or directory in this version")
+                return None
             entry = self.resolve(found)[0]
         return entry
 
-    def entries(self, directory: Entry) -> Iterator[tuple[bytes, Entry]]:
+    def at(self, path: bytes) -> Entry:
+        """The entry at a path. Raises NotFoundError, and UsageError on a path through a file."""
+        entry = self.find(path)
+        if entry is not None:
+            return entry
+        above = self.find(path.rstrip(b"/").rpartition(b"/")[0])
+        if above is not None and above.kind is not EntryKind.DIRECTORY:
+            raise UsageError(f"{path.decode(errors='replace')}: a part of the path is not a directory")
+        raise NotFoundError(f"{path.decode(errors='replace')}: no such file or directory in this version")
+
+    def children(self, directory: Entry) -> Iterator[tuple[bytes, Entry]]:
         """The entries of a directory, hard links resolved."""
         for name, entry in self.trees.entries(directory.tree):
             yield name, self.resolve(entry)[0]

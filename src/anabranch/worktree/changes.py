@@ -1,12 +1,16 @@
 """How a working tree differs from a version: from its base commit, as a commit of it would show, or from another.
 
 `old` is the version that is compared with, `base` the one that the working tree stands on: clean entries belong to it.
+Costs what differs between the two versions, and what is not committed.
 """
 
 from collections.abc import Iterator
+from heapq import merge
+from operator import itemgetter
 
+from anabranch.ids import ID_SIZE
 from anabranch.versions import manifests
-from anabranch.versions.diff import Change, compare
+from anabranch.versions.diff import Change, compare, in_order, path_order
 from anabranch.versions.manifests import Stored
 from anabranch.versions.objects import INLINE_MAX, Entry, EntryKind, Form
 from anabranch.versions.trees import EMPTY_TREE, Version
@@ -15,25 +19,21 @@ from anabranch.worktree.inodes import WHITEOUT, Inode, Node, entry_of
 from anabranch.worktree.table import Table
 
 Side = Node | Entry | None
+"""What is at a path: changed, clean, or nothing. A hard link's clean entry is not yet resolved."""
+Pair = tuple[bytes, Entry | None, Side]
+
+_NOT_STORED = b"\xff" * ID_SIZE
+"""In the place of a chunk's id: content that is not yet stored, and so differs from all that is."""
 
 
 def changes(table: Table, base: Version, old: Version | None = None) -> Iterator[Change]:
     """The changes in order of their paths' parts. The working tree must not be changed meanwhile."""
     old = old or base
     yield from _root_change(table, base, old)
-    every_link = old.links != base.links or any(table.nodes[ino].link_id for ino in _uncommitted(table))
-    stack = [_pairs(b"", table, base, old, old.root, table.nodes[table.root], every_link=every_link)]
-    while stack:
-        found = next(stack[-1], None)
-        if found is None:
-            stack.pop()
-            continue
-        path, before, after = found
-        change = compare(path, before, _entry(table, base, after))
+    for path, before, after in in_order(_differing_names(table, old), iter(_same_names(table, base, old))):
+        change = compare(path, before and old.resolve(before)[0], _entry(table, base, after))
         if change is not None:
             yield change
-        if _is_directory(before) or _is_directory(after):
-            stack.append(_pairs(path + b"/", table, base, old, before, after, every_link=every_link))
 
 
 def is_clean(table: Table, base: Version) -> bool:
@@ -53,59 +53,81 @@ def _root_change(table: Table, base: Version, old: Version) -> Iterator[Change]:
             yield change
 
 
+def _differing_names(table: Table, old: Version) -> Iterator[Pair]:
+    """The paths whose own entries may differ."""
+    stack = [_pairs(b"", table, old, old.root, table.nodes[table.root])]
+    while stack:
+        pair = next(stack[-1], None)
+        if pair is None:
+            stack.pop()
+            continue
+        yield pair
+        path, before, after = pair
+        if _is_directory(before) or _is_directory(after):
+            stack.append(_pairs(path + b"/", table, old, before, after))
+
+
+def _pairs(prefix: bytes, table: Table, old: Version, before: Entry | None, after: Side) -> Iterator[Pair]:
+    """The names in two directories that may differ: the trees' differences, but for names that are changed."""
+    old_tree = before.tree if before is not None and _is_directory(before) else EMPTY_TREE
+    tree, changed = EMPTY_TREE, dict[bytes, Inode]()
+    if isinstance(after, Node) and _is_directory(after):
+        tree, changed = after.base, table.changes(after)
+    elif isinstance(after, Entry) and _is_directory(after):
+        tree = after.tree
+    clean: Iterator[Pair] = (pair for pair in old.trees.diff(old_tree, tree) if pair[0] not in changed)
+    live: Iterator[Pair] = (
+        (name, old.trees.lookup(old_tree, name), None if child == WHITEOUT else table.nodes[child])
+        for name, child in sorted(changed.items())
+    )
+    for name, left, right in merge(clean, live, key=itemgetter(0)):
+        if left is not None or right is not None:
+            yield prefix + name, left, right
+
+
 def _is_directory(side: Side) -> bool:
     return side is not None and side.kind == EntryKind.DIRECTORY
 
 
-def _pairs(
-    path: bytes, table: Table, base: Version, old: Version, before: Entry | None, after: Side, *, every_link: bool
-) -> Iterator[tuple[bytes, Entry | None, Side]]:
-    """The names in two directories that may differ, those of the old one with hard links resolved.
-
-    `every_link`: hard-linked files may differ though the names that lead to them do not, so every name is looked at.
-    """
-    old_tree = before.tree if before is not None and _is_directory(before) else EMPTY_TREE
-    if isinstance(after, Node) and _is_directory(after) and after.base == old_tree and not every_link:
-        changed = table.changes(after)
-        for name in sorted(changed):
-            left = old.trees.lookup(old_tree, name)
-            right = None if changed[name] == WHITEOUT else table.nodes[changed[name]]
-            if left is not None or right is not None:
-                yield path + name, left and old.resolve(left)[0], right
-        return
-    if isinstance(after, Entry) and _is_directory(after) and not every_link:
-        for name, left, entry in old.trees.diff(old_tree, after.tree):
-            yield path + name, left and old.resolve(left)[0], entry
-        return
-    lefts, rights = dict(old.trees.entries(old_tree)), _children(table, base, after)
-    for name in sorted(lefts.keys() | rights.keys()):
-        left = lefts.get(name)
-        yield path + name, left and old.resolve(left)[0], rights.get(name)
+def _same_names(table: Table, base: Version, old: Version) -> list[Pair]:
+    """The paths at which a hard link's name stayed, while the file that it leads to may differ."""
+    link_ids = {table.nodes[ino].link_id for ino in _uncommitted(table)} - {b""}
+    link_ids |= {link_id for link_id, _, _ in old.trees.diff_links(old.links, base.links)}
+    pairs: list[Pair] = []
+    for link_id in link_ids:
+        for path in old.trees.link_names(old.links, link_id):
+            side = _at(table, path)
+            if side is not None and _link_id(side) == link_id:
+                pairs.append((path, Entry(EntryKind.LINK, content=link_id), side))
+    return sorted(pairs, key=path_order)
 
 
-def _children(table: Table, base: Version, directory: Side) -> dict[bytes, Node | Entry]:
-    if isinstance(directory, Node) and _is_directory(directory):
-        return {name: _linked(table, name, child) for name, child in table.children(directory)}
-    if isinstance(directory, Entry) and _is_directory(directory):
-        return {name: _linked(table, name, child) for name, child in base.trees.entries(directory.tree)}
-    return {}
+def _at(table: Table, path: bytes) -> Side:
+    side: Side = table.nodes[table.root]
+    for name in path.split(b"/"):
+        if side is None or not _is_directory(side):
+            return None
+        side = table.side(side, name)
+    return side
 
 
-def _linked(table: Table, name: bytes, child: Node | Entry) -> Node | Entry:
-    """A clean name may lead to a hard-linked file that is not clean, in whatever directory."""
-    if isinstance(child, Entry) and child.kind == EntryKind.LINK:
-        return table.nodes.get(table.clean_number(table.root, name, child), child)
-    return child
+def _link_id(side: Node | Entry) -> bytes:
+    if isinstance(side, Node):
+        return side.link_id
+    return side.content if side.kind is EntryKind.LINK else b""
 
 
 def _entry(table: Table, base: Version, side: Side) -> Entry | None:
+    """What is there, as a commit would hold it; content that is not stored differs from all that is."""
+    if isinstance(side, Entry) and side.kind is EntryKind.LINK:
+        side = table.nodes.get(table.clean_number(table.root, b"", side), side)
     if side is None:
         return None
     if isinstance(side, Entry):
         return base.resolve(side)[0]
-    if side.kind == EntryKind.DIRECTORY:
-        return Entry(side.kind, side.mode, side.uid, side.gid, side.mtime_ns)
-    return entry_of(side, _as_stored(side.content) if side.kind == EntryKind.FILE else None)
+    if side.kind is EntryKind.DIRECTORY:
+        return Entry(side.kind, side.mode, side.uid, side.gid, side.mtime_ns, content=side.base)
+    return entry_of(side, _as_stored(side.content) if side.kind is EntryKind.FILE else None)
 
 
 def _as_stored(content: Content) -> Stored:
@@ -113,4 +135,4 @@ def _as_stored(content: Content) -> Stored:
         return content.stored
     if isinstance(content, MemoryContent) and content.size <= INLINE_MAX:
         return manifests.inline(bytes(content.data))
-    return Stored(content.size, Form.EMPTY, b"not yet stored")
+    return Stored(content.size, Form.CHUNK, _NOT_STORED)

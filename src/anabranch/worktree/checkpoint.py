@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from anabranch.errors import DamagedError
+from anabranch.store.codec import Codec
 from anabranch.store.env import Batch, Environment
 from anabranch.store.meta import NAMES, NODES, WORKTREES
 from anabranch.store.records import seal, unseal
@@ -36,7 +36,7 @@ class WorktreeRow(msgspec.Struct, array_like=True, frozen=True):
     generations: tuple[int, ...]
 
 
-_decode = msgspec.msgpack.Decoder(WorktreeRow).decode
+_WORKTREE: Codec[WorktreeRow] = Codec(WorktreeRow, "a working tree")
 
 
 @dataclass(slots=True)
@@ -56,11 +56,7 @@ def read_row(meta: Environment, branch: str) -> WorktreeRow | None:
 
 def decode_row(branch: str, sealed: bytes) -> WorktreeRow:
     """Read the row of a working tree. Raises DamagedError."""
-    what = f"working tree of {branch}"
-    try:
-        return _decode(unseal(sealed, what))
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise DamagedError(f"{what} cannot be read: {error}") from error
+    return _WORKTREE.unseal(sealed, f"working tree of {branch}")
 
 
 def put_row(batch: Batch, branch: str, row: WorktreeRow) -> None:
@@ -70,7 +66,7 @@ def put_row(batch: Batch, branch: str, row: WorktreeRow) -> None:
 
 def encode_row(row: WorktreeRow) -> bytes:
     """The value of a working tree's row."""
-    return seal(msgspec.msgpack.encode(row))
+    return _WORKTREE.seal(row)
 
 
 def cut_table(cut: Cut, branch: str, number: int, table: Table) -> None:

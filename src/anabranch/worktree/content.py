@@ -48,6 +48,11 @@ class Ranges:
         if keep:
             self.ends[-1] = min(self.ends[-1], size)
 
+    def next(self, start: int, otherwise: int) -> int:
+        """The first byte from `start` on that a range holds."""
+        index = bisect_right(self.ends, start)
+        return max(start, self.starts[index]) if index < len(self.starts) else otherwise
+
     def walk(self, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
         """The range split where membership changes: (start, end, held)."""
         index = bisect_right(self.ends, start)

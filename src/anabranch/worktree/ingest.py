@@ -1,29 +1,35 @@
 """Turning the bytes of a file into chunks. Any thread may do it, with overlay descriptors of its own.
 
-Cuts depend on the bytes after the cut before, so at a cut of the old content whose next chunk no write touched, that
-chunk is taken over unread; only what surrounds a change is cut anew. Holes are never read.
+A cut depends on the bytes since the cut before, on the byte after it, and on whether one more follows. So the chunks of
+the old content that no write came near are taken over unread, and only what surrounds a change is cut anew, until a cut
+falls on an old one. Holes are never read. The cost follows what was written, not the size of the file.
 """
+
+from collections.abc import Iterator
 
 from anabranch.store.chunker import MAX_SIZE, cut
 from anabranch.store.chunks import ChunkStore
-from anabranch.store.meta import ObjectStore
 from anabranch.versions import manifests
 from anabranch.versions.contents import NotLoaded
-from anabranch.versions.manifests import ZERO, Extents, Piece, Stored
+from anabranch.versions.manifests import EMPTY, ZERO, Piece, Splice, Stored
 from anabranch.versions.objects import INLINE_MAX, Form
-from anabranch.worktree.content import Content, MemoryContent, OverlayContent, Sources, StoredContent
+from anabranch.worktree.content import Content, MemoryContent, OverlayContent, Ranges, Sources, StoredContent
 
 WINDOW = 4 * 1024 * 1024
+_FIRST_WINDOW = 2 * MAX_SIZE
+"""After a change the old cuts are met again soon: less is read there."""
+_AHEAD = 2
+"""How many bytes after a cut it depends on, unless the chunk has the maximal size."""
 _ZEROS = bytes(MAX_SIZE)
 
 
 class Ingest:
     """Ingests contents one after the other; `added` counts the bytes that were new to the store."""
 
-    def __init__(self, objects: ObjectStore, chunks: ChunkStore, sources: Sources) -> None:
-        self._objects = objects
+    def __init__(self, chunks: ChunkStore, sources: Sources) -> None:
         self._chunks = chunks
         self._sources = sources
+        self._manifests = sources.contents.manifests
         self.added = 0
 
     def run(self, content: Content) -> Stored:
@@ -32,31 +38,41 @@ class Ingest:
             return content.stored
         if content.size <= INLINE_MAX:
             return manifests.inline(self._read(content, 0, content.size))
-        pieces: list[Piece] = []
-        for piece in self._pieces(content):
-            if pieces and pieces[-1][:2] == piece[:2]:
-                piece = piece._replace(repeat=piece.repeat + pieces.pop().repeat)
-            pieces.append(piece)
-        return manifests.store(self._objects, pieces)
+        old = _Old(content, self._sources)
+        return self._manifests.splice(old.stored, list(self._splices(content, old)))
 
-    def _pieces(self, content: MemoryContent | OverlayContent) -> "list[Piece]":
-        pieces: list[Piece] = []
-        old = _Untouched(content, self._sources)
+    def _splices(self, content: MemoryContent | OverlayContent, old: "_Old") -> Iterator[Splice]:
         offset = 0
         while offset < content.size:
-            piece = old.piece_at(offset) or _hole_at(content, self._sources, offset)
-            if piece is not None:
-                pieces.append(piece)
-                offset += piece.length * piece.repeat
-                continue
-            window = memoryview(self._read(content, offset, WINDOW))
-            for length in cut(window, final=offset + len(window) == content.size):
-                pieces.append(self._store(window[:length]))
-                window = window[length:]
-                offset += length
-                if old.piece_at(offset) is not None:
+            start = old.kept_up_to(offset)
+            if start < content.size:
+                offset, pieces = self._cut_anew(content, old, start)
+                yield Splice(start, offset if offset < content.size else old.stored.size, pieces)
+            else:
+                yield Splice(start, old.stored.size, [])
+                return
+
+    def _cut_anew(self, content: MemoryContent | OverlayContent, old: "_Old", offset: int) -> tuple[int, list[Piece]]:
+        """Pieces from an offset on, and where they end: at the end, or where old chunks go on."""
+        pieces: list[Piece] = []
+        window = _FIRST_WINDOW
+        while offset < content.size:
+            hole = _hole_at(content, self._sources, offset)
+            if hole is not None:
+                pieces.append(hole)
+                offset += hole.length * hole.repeat
+                if old.goes_on_at(offset):
                     break
-        return pieces
+                continue
+            view = memoryview(self._read(content, offset, window))
+            for length in cut(view, final=offset + len(view) == content.size):
+                pieces.append(self._store(view[:length]))
+                view = view[length:]
+                offset += length
+                if old.goes_on_at(offset):
+                    return offset, pieces
+            window = min(2 * window, WINDOW)
+        return offset, pieces
 
     def _store(self, chunk: memoryview) -> Piece:
         if len(chunk) == MAX_SIZE and chunk[0] == 0 and chunk == _ZEROS:
@@ -73,33 +89,42 @@ class Ingest:
                 self._sources.contents.load(missing.chunks)
 
 
-class _Untouched:
-    """The chunks of the stored content below an overlay that no write touched."""
+class _Old:
+    """The stored content below what was written, and which of its chunks are still whole."""
 
     def __init__(self, content: MemoryContent | OverlayContent, sources: Sources) -> None:
-        self._content = content
-        self._extents: Extents | None = None
-        self._starts: dict[int, int] = {}
-        below = content.below if isinstance(content, OverlayContent) else None
-        if isinstance(below, StoredContent) and below.stored.form in (Form.CHUNK, Form.MANIFEST):
-            self._extents = sources.contents.extents(below.stored)
-            self._starts = {start: index for index, start in enumerate(self._extents.starts)}
+        self._manifests = sources.contents.manifests
+        self._size = content.size
+        self._written = Ranges()
+        self._limit = content.size
+        """From here on nothing of the old content is left."""
+        below: Content | None = content
+        while isinstance(below, OverlayContent):
+            for start, end in zip(below.ranges.starts, below.ranges.ends, strict=True):
+                if start < self._limit:
+                    self._written.add(start, min(end, self._limit))
+            self._limit = min(self._limit, below.below_size)
+            below = below.below
+        cuttable = isinstance(below, StoredContent) and below.stored.form in (Form.CHUNK, Form.MANIFEST)
+        self.stored = below.stored if cuttable and isinstance(below, StoredContent) else EMPTY
+        self._limit = min(self._limit, self.stored.size)
 
-    def piece_at(self, offset: int) -> Piece | None:
-        """The old chunk that starts here, if it is whole, unchanged, and was not cut by the old end of the file."""
-        index = self._starts.get(offset)
-        content = self._content
-        if index is None or self._extents is None or not isinstance(content, OverlayContent):
-            return None
-        piece = self._extents.pieces[index]
-        end = offset + piece.length
-        if end > content.below_size or (end == self._extents.size and end != content.size):
-            return None
-        if next(content.ranges.walk(offset, end))[1:] != (end, False):
-            return None
-        last = min(offset + piece.length * piece.repeat, content.below_size)
-        _, stop, _ = next(content.ranges.walk(offset, last))
-        return piece._replace(repeat=(stop - offset) // piece.length)
+    def goes_on_at(self, offset: int) -> bool:
+        """Whether an old chunk starts here that is still whole."""
+        return self.kept_up_to(offset) > offset
+
+    def kept_up_to(self, offset: int) -> int:
+        """The end of the old chunks from an offset on that are still whole; the offset itself if there are none."""
+        if offset >= self._limit:
+            return offset
+        stop = min(self._written.next(offset, self._limit), self._limit)
+        if stop == offset or self._manifests.chunk_start(self.stored, offset) != offset:
+            return offset
+        last = stop if stop == self.stored.size else self._manifests.chunk_start(self.stored, stop)
+        if last <= offset or last == self._size or last + _AHEAD <= stop:
+            return max(last, offset)
+        before = self._manifests.chunk_start(self.stored, last - 1)
+        return max(offset, last if last - before == MAX_SIZE else before)
 
 
 def _hole_at(content: Content, sources: Sources, offset: int) -> Piece | None:
@@ -112,9 +137,7 @@ def _zeros_from(content: Content, sources: Sources, offset: int) -> int:
     if offset >= content.size or isinstance(content, MemoryContent):
         return 0
     if isinstance(content, StoredContent):
-        if content.stored.form not in (Form.CHUNK, Form.MANIFEST):
-            return 0
-        return sources.contents.extents(content.stored).zeros_from(offset)
+        return sources.contents.manifests.zeros_from(content.stored, offset)
     start, stop, held = next(content.ranges.walk(offset, content.size))
     if held:
         return 0

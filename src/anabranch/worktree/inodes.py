@@ -14,7 +14,8 @@ import msgspec
 
 from anabranch.errors import DamagedError
 from anabranch.ids import ObjectId
-from anabranch.store.records import hash_name, seal, unseal
+from anabranch.store.codec import Codec
+from anabranch.store.records import hash_name
 from anabranch.versions import manifests
 from anabranch.versions.manifests import Stored
 from anabranch.versions.objects import KIND_OF_TYPE, MODE_TYPE, Entry, EntryKind, Form, LinkRow, Tag
@@ -102,7 +103,7 @@ def kind_of_mode(mode: int) -> EntryKind:
 
 def from_entry(entry: Entry, ino: Inode, parent: Inode, name: bytes, ctime_ns: int) -> Node:
     """The node of a clean entry."""
-    kind = EntryKind(entry.kind)
+    kind = entry.kind
     directory = kind == EntryKind.DIRECTORY
     return Node(
         ino, kind, entry.mode, entry.uid, entry.gid, DIRECTORY_SIZE if directory else entry.size, entry.mtime_ns,
@@ -167,8 +168,7 @@ class ContentRow(msgspec.Struct, array_like=True, frozen=True):
     below_size: int = 0
 
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(NodeRow).decode
+_NODE: Codec[NodeRow] = Codec(NodeRow, "an inode")
 
 
 def encode_node(node: Node) -> bytes:
@@ -178,17 +178,17 @@ def encode_node(node: Node) -> bytes:
         node.kind, node.mode, node.uid, node.gid, node.mtime_ns, node.ctime_ns, node.links, node.device, node.parent,
         node.name, node.link_id, node.target, node.base, content,
     )  # fmt: skip
-    return seal(_encode(row))
+    return _NODE.seal(row)
 
 
 def decode_node(ino: Inode, generation: int, sealed: bytes) -> Node:
     """The node of a row. Raises DamagedError."""
     what = f"row of inode {ino}"
     try:
-        row = _decode(unseal(sealed, what))
+        row = _NODE.unseal(sealed, what)
         content = StoredContent(manifests.EMPTY) if row.content is None else _content(row.content, generation)
         kind = EntryKind(row.kind)
-    except (msgspec.DecodeError, msgspec.ValidationError, ValueError) as error:
+    except ValueError as error:
         raise DamagedError(f"{what} cannot be read: {error}") from error
     size = len(row.target) if kind == EntryKind.SYMLINK else content.size
     return Node(

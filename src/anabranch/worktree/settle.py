@@ -38,7 +38,7 @@ def choose(table: Table, writing: Collection[Inode]) -> list[Small]:
 
 def store(objects: ObjectStore, chunks: ChunkStore, sources: Sources, chosen: list[Small]) -> list[Stored]:
     """Ingest them, durably. Any thread may do this."""
-    ingest = Ingest(objects, chunks, sources)
+    ingest = Ingest(chunks, sources)
     stored = [ingest.run(small.copy) for small in chosen]
     chunks.flush()
     objects.flush()

@@ -97,6 +97,17 @@ class Table:
         entry = self._trees.lookup(parent.base, name)
         return None if entry is None else self._clean(parent, name, entry)
 
+    def side(self, directory: Node | Entry, name: bytes) -> Node | Entry | None:
+        """The child of a name for looking only: a node where it is changed, the entry where it is clean."""
+        if isinstance(directory, Node):
+            ino = self.changes(directory).get(name)
+            if ino is not None:
+                return None if ino == WHITEOUT else self.nodes[ino]
+            tree = directory.base
+        else:
+            tree = directory.tree
+        return None if tree == EMPTY_TREE else self._trees.lookup(tree, name)
+
     def listed(self, parent: Node, name: bytes, child: object) -> Node | None:
         """Like `child`, but cheaper with the clean entry that `children` gave while the directory had the same base."""
         unchanged = name not in parent.changes and (parent.below is None or name not in parent.below.changes)

@@ -153,12 +153,32 @@ class Repository:
 
     def version(self, identity: ObjectId) -> Version:
         """The files of a commit."""
-        commit = get_commit(self.objects, identity)
+        return self._version(get_commit(self.objects, identity))
+
+    def diff(self, old: ObjectId, new: ObjectId, path: bytes = b"") -> Iterator[Change]:
+        """The changes from one commit to another, at a path and below it."""
+        return diff(self.version(old), self.version(new), path)
+
+    def changes_of(self, commit: Commit) -> Iterator[Change]:
+        """What a commit changed: the differences from its first parent, or from nothing."""
+        old = self.version(ObjectId(commit.parents[0])) if commit.parents else self._nothing()
+        return diff(old, self._version(commit))
+
+    def _version(self, commit: Commit) -> Version:
         return Version(self.trees, commit.root, ObjectId(commit.links))
 
-    def diff(self, old: ObjectId, new: ObjectId) -> Iterator[Change]:
-        """The changes from one commit to another."""
-        return diff(self.version(old), self.version(new))
+    def _nothing(self) -> Version:
+        return Version(self.trees, Entry(EntryKind.DIRECTORY, content=EMPTY_TREE), EMPTY_TREE)
+
+    def log_of(self, branch: RefName, path: bytes) -> Iterator[VersionName]:
+        """The versions of a branch in which something at a path, or below it, is not as in the version before."""
+        newer: VersionName | None = None
+        for older in self.log(branch):
+            if newer is not None and any(diff(self._version(older.commit), self._version(newer.commit), path)):
+                yield newer
+            newer = older
+        if newer is not None and any(diff(self._nothing(), self._version(newer.commit), path)):
+            yield newer
 
     def log(self, branch: RefName) -> Iterator[VersionName]:
         """The versions of a branch, newest first: each row of its log but those that gave the name up."""
@@ -315,7 +335,7 @@ class Repository:
     # --- a commit, step by step ---
 
     def freeze(self, name: RefName) -> Frozen:
-        """Step 1, in the thread of the working trees: the instant that the commit captures."""
+        """Step 1, in the thread of the working trees: the instant that the commit captures. Raises RefusedError."""
         branch = self.branch(name)
         table = branch.tree.table
         if table.frozen is not None:
@@ -374,9 +394,14 @@ class Repository:
         """Instead of going on: what was frozen is uncommitted again."""
         self.branch(name).tree.table.thaw()
 
-    def commit(self, name: RefName, message: str, who: Who) -> Committed:
-        """All steps in one thread, for a process that serves nobody else."""
+    def commit(self, name: RefName, message: str, who: Who, *, any_clock: bool = False) -> Committed:
+        """All steps in one thread, for a process that serves nobody else.
+
+        Raises UsageError, NothingToCommitError, and RefusedError when the clock is a day behind, unless `any_clock`.
+        """
         check_message(message)
+        if not any_clock:
+            self.refs.check_clock(name)
         expected = self.refs.get(name).number
         frozen = self.freeze(name)
         try:

@@ -162,6 +162,27 @@ def version_json(version: VersionName) -> Json:
     }
 
 
+def shown_text(version: VersionName) -> str:
+    """The head of a version, before its changes."""
+    commit = version.commit
+    lines = [
+        f"{version}  {version.id.hex()}",
+        *(f"Parent:  {parent.hex()}" for parent in commit.parents),
+        f"Author:  {commit.author or '-'}",
+        f"Date:    {moment(version.time_ns)}",
+        *(f"{key}: {value}" for key, value in commit.metadata.items()),
+        "",
+        *(f"    {line}" for line in (commit.message or "(empty)").splitlines()),
+        "",
+    ]
+    return "".join(show_path(line.encode()) + "\n" for line in lines)
+
+
+def shown_json(version: VersionName, changes: Iterable[Change]) -> Json:
+    """A version with its changes, for scripts."""
+    return {**version_json(version), "changes": [*map(change_json, changes)]}
+
+
 def log_text(versions: Iterable[VersionName]) -> str:
     """One line a version, newest first."""
     return "".join(version_line(version) + "\n" for version in versions)

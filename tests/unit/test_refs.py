@@ -60,9 +60,9 @@ class Driver:
         with self.meta.write() as batch:
             return self.refs.create(batch, name, identity, WHO, tag=tag)
 
-    def advance(self, name: RefName, expected: int, identity: ObjectId, *, any_clock: bool = False) -> int:
+    def advance(self, name: RefName, expected: int, identity: ObjectId) -> int:
         with self.meta.write() as batch:
-            return self.refs.advance(batch, name, expected, identity, WHO, any_clock=any_clock)
+            return self.refs.advance(batch, name, expected, identity, WHO)
 
     def delete(self, name: RefName) -> None:
         with self.meta.write() as batch:
@@ -397,16 +397,15 @@ def test_a_commit_is_refused_while_the_clock_is_more_than_a_day_behind_the_last_
     clock.now = 10 * DAY
     driver.create(EXP, commit(1))
     clock.now -= DAY
-    driver.advance(EXP, 0, commit(2))
-    clock.now -= 2
+    driver.refs.check_clock(EXP)
+    clock.now -= 1
     with pytest.raises(RefusedError, match="more than a day behind") as caught:
-        driver.advance(EXP, 1, commit(3))
+        driver.refs.check_clock(EXP)
     assert caught.value.hint is not None
-    assert driver.refs.get(EXP).number == 1
-    assert driver.advance(EXP, 1, commit(3), any_clock=True) == 2
-    row = driver.refs.row(EXP, 2)
+    assert driver.advance(EXP, 0, commit(2)) == 1, "who insists may"
+    row = driver.refs.row(EXP, 1)
     assert row is not None
-    assert (row.time_ns, row.clock_ns) == (10 * DAY + 2, 9 * DAY - 2)
+    assert (row.time_ns, row.clock_ns) == (10 * DAY + 1, 9 * DAY - 1)
 
 
 def test_a_name_that_is_given_up_and_made_again_in_one_transaction_has_both_rows(driver: Driver) -> None:

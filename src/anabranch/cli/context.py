@@ -23,11 +23,33 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """A repository, and the branch directory that the command was called in, if any."""
+    """A repository, and the directory of its mount that the command was called in, if any."""
 
     path: Path
-    here: str | None
     chosen: str | None
+    mount: Path | None = None
+    parts: tuple[str, ...] = ()
+    """Where in the mount: the branch or version, then the path in it."""
+
+    @property
+    def here(self) -> str | None:
+        """The branch or version whose directory the command was called in."""
+        return self.parts[0] if self.parts else None
+
+    def inside(self, path: str) -> bytes:
+        """A path as it was typed, from the root of its branch: in a mount it counts from the current directory.
+
+        Raises UsageError when it leads out of the branch.
+        """
+        typed = Path(path)
+        if self.mount is not None and typed.is_relative_to(self.mount):
+            typed = Path(*typed.relative_to(self.mount).parts[1:])
+        else:
+            typed = Path(*self.parts[1:], path.lstrip("/"))
+        normal = os.path.normpath(typed)
+        if normal.split("/")[0] == "..":
+            raise UsageError(f"{path} leads out of the branch")
+        return b"" if normal == "." else os.fsencode(normal)
 
     def branch(self, repository: Repository) -> RefName:
         """The branch that is meant: -b, else the current directory's, else the default one."""
@@ -68,21 +90,21 @@ def find(repository: Path | None, branch: str | None) -> Where:
     if repository is not None:
         path = Path(os.path.abspath(repository))
         inside = mount if mount is not None and mount.repository == path.resolve() else None
-        return Where(path.resolve(), _branch_directory(inside, current), branch)
+        return _where(path.resolve(), branch, inside, current)
     if mount is not None:
-        return Where(mount.repository, _branch_directory(mount, current), branch)
+        return _where(mount.repository, branch, mount, current)
     for directory in (current, *current.parents):
         if (directory / RECORD).exists():
-            return Where(directory, None, branch)
+            return Where(directory, branch)
     raise UsageError(
         f"{current} is neither in a repository nor in a mounted one", hint="say which one with -R REPO, or go there"
     )
 
 
-def _branch_directory(mount: mounts.Mount | None, current: Path) -> str | None:
-    if mount is None or current == mount.directory:
-        return None
-    return current.relative_to(mount.directory).parts[0]
+def _where(path: Path, branch: str | None, mount: mounts.Mount | None, current: Path) -> Where:
+    if mount is None:
+        return Where(path, branch)
+    return Where(path, branch, mount.directory, current.relative_to(mount.directory).parts)
 
 
 def actor() -> str:

@@ -1,4 +1,4 @@
-"""ana log, ls, cat: reading versions, without a mount."""
+"""ana log, show, ls, cat: reading versions, without a mount."""
 
 from itertools import islice
 from pathlib import Path
@@ -13,23 +13,52 @@ from anabranch.versions.objects import EntryKind
 
 @click.command()
 @click.option("-n", "count", type=click.IntRange(min=1), metavar="N", help="Only the newest N versions.")
+@click.option("--path", metavar="PATH", help="Only versions that changed this file, or something in this directory.")
 @repository_option
 @branch_option
 @json_option
-def log(count: int | None, repository: Path | None, branch: str | None, as_json: bool) -> None:
+def log(count: int | None, path: str | None, repository: Path | None, branch: str | None, as_json: bool) -> None:
     """List the versions of a branch, newest first.
 
+    In a mount, PATH counts from the current directory; elsewhere from the top of the branch.
+
     \b
-    Example: ana log -b main -n 5
+    Examples: ana log -b main -n 5; ana log --path raw/flights.csv
     """
     where = find(repository, branch)
     with where.reading() as history:
-        versions = islice(history.log(where.branch(history)), count)
+        name = where.branch(history)
+        versions = islice(history.log(name) if path is None else history.log_of(name, where.inside(path)), count)
         if as_json:
             show_json(report.log_json(versions))
             return
         for version in versions:
             show(report.version_line(version) + "\n")
+
+
+@click.command(name="show")
+@click.argument("revision", required=False, metavar="[REV]")
+@repository_option
+@branch_option
+@json_option
+def show_version(revision: str | None, repository: Path | None, branch: str | None, as_json: bool) -> None:
+    """Show a version: who made it, when, why, and what it changed.
+
+    Without REV: the last version of the branch. Changes are those from the version's first parent.
+
+    \b
+    Examples: ana show; ana show main@3; ana show @3f9ac2e1
+    """
+    where = find(repository, branch)
+    with where.reading() as history:
+        version = history.resolve(revision or where.branch(history))
+        changes = history.changes_of(version.commit)
+        if as_json:
+            show_json(report.shown_json(version, changes))
+            return
+        show(report.shown_text(version))
+        for change in changes:
+            show(report.change_line(change) + "\n")
 
 
 @click.command()

@@ -36,10 +36,11 @@ def status(repository: Path | None, branch: str | None, as_json: bool) -> None:
 
 @click.command()
 @click.option("-m", "--message", required=True, metavar="TEXT", help="What changed.")
+@click.option("--any-clock", is_flag=True, help="Commit though the clock is a day behind the last version.")
 @repository_option
 @branch_option
 @json_option
-def commit(message: str, repository: Path | None, branch: str | None, as_json: bool) -> None:
+def commit(message: str, any_clock: bool, repository: Path | None, branch: str | None, as_json: bool) -> None:
     """Make a version of everything on a branch, as it is at this instant.
 
     \b
@@ -51,7 +52,7 @@ def commit(message: str, repository: Path | None, branch: str | None, as_json: b
     with where.reading() as history:
         name = where.branch_to_commit(history)
     with where.service() as service:
-        done = service.commit(name, text, actor())
+        done = service.commit(name, text, actor(), any_clock=any_clock)
     if as_json:
         show_json(report.committed_json(done))
     else:

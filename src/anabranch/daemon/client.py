@@ -46,9 +46,9 @@ class Service(ABC):
     def _ask(self, request: Request, kind: type[T]) -> T:
         """Have a request carried out."""
 
-    def commit(self, branch: RefName, message: str, actor: str) -> Committed:
+    def commit(self, branch: RefName, message: str, actor: str, *, any_clock: bool) -> Committed:
         """Commit a branch."""
-        return self._ask(Commit(branch, message, actor), Committed)
+        return self._ask(Commit(branch, message, actor, any_clock), Committed)
 
     def status(self, branch: RefName) -> list[Change]:
         """The uncommitted changes of a branch."""
@@ -104,7 +104,8 @@ def perform(repository: Repository, request: Request) -> object:
     """Carry a request out, in the thread of the working trees."""
     match request:
         case Commit():
-            return repository.commit(RefName(request.branch), request.message, Who(request.actor, "command"))
+            name, who = RefName(request.branch), Who(request.actor, "command")
+            return repository.commit(name, request.message, who, any_clock=request.any_clock)
         case Status():
             return repository.status(RefName(request.branch))
         case Diff():

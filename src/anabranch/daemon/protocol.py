@@ -26,6 +26,7 @@ class Commit(msgspec.Struct, tag=True, frozen=True):
     branch: str
     message: str
     actor: str
+    any_clock: bool = False
 
 
 class Status(msgspec.Struct, tag=True, frozen=True):

@@ -127,8 +127,10 @@ class Committer:
         finally:
             lock.release()
 
-    async def prepare(self, area: BranchArea) -> Prepared:
+    async def prepare(self, area: BranchArea, *, any_clock: bool = False) -> Prepared:
         """Freeze the branch and build what a commit of it holds. Raises NothingToCommitError, RefusedError, OSError."""
+        if not any_clock:
+            self._repository.refs.check_clock(area.branch.name)
         lock = await self._acquire(area, PATIENCE)
         try:
             name = area.branch.name
@@ -181,7 +183,7 @@ class Committer:
         prepared.open = False
         self._locks[prepared.area].release()
 
-    async def commit(self, area: BranchArea, message: str, who: Who) -> Committed:
+    async def commit(self, area: BranchArea, message: str, who: Who, *, any_clock: bool) -> Committed:
         """Prepare and finish in one."""
-        prepared = await self.prepare(area)
+        prepared = await self.prepare(area, any_clock=any_clock)
         return await self.finish(prepared, message, who)

@@ -126,7 +126,8 @@ async def _perform(operations: Operations, request: Request) -> object:
     if isinstance(request, Commit):
         check_message(request.message)
         area = operations.root.branch(RefName(request.branch))
-        return await operations.committer.commit(area, request.message, Who(request.actor, "command"))
+        who = Who(request.actor, "command")
+        return await operations.committer.commit(area, request.message, who, any_clock=request.any_clock)
     if isinstance(request, (Status, Diff)):
         await operations.committer.launder(operations.root.branch(RefName(request.branch)))
     return perform(operations.repository, request)

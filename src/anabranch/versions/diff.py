@@ -7,6 +7,7 @@ from heapq import merge
 from itertools import groupby
 from typing import TypeVar
 
+from anabranch.ids import ObjectId
 from anabranch.versions.objects import Entry, EntryKind
 from anabranch.versions.trees import EMPTY_TREE, Pair, Version
 
@@ -55,18 +56,21 @@ def _size(entry: Entry | None) -> int | None:
     return None if entry is None or entry.kind is EntryKind.DIRECTORY else entry.size
 
 
-def diff(old: Version, new: Version) -> Iterator[Change]:
-    """The changes from one version to another, in order of their paths' parts.
+def diff(old: Version, new: Version, path: bytes = b"") -> Iterator[Change]:
+    """The changes from one version to another at a path and below it, in order of their paths' parts.
 
     The time of a directory alone is no change; nor are the root's attributes against the empty commit, which has none
     of its own.
     """
-    if old.root.tree != EMPTY_TREE or old.root.mtime_ns:
-        change = compare(b".", old.root, new.root)
+    left, right = old.find(path), new.find(path)
+    if path or old.root.tree != EMPTY_TREE or old.root.mtime_ns:
+        change = compare(path or b".", left, right) if left or right else None
         if change is not None:
             yield change
-    for path, before, after in in_order(_differing_names(old, new), iter(_same_names(old, new))):
-        change = compare(path, before and old.resolve(before)[0], after and new.resolve(after)[0])
+    below = path + b"/" if path else b""
+    names = _differing_names(below, new, left, right)
+    for name, before, after in in_order(names, iter(_same_names(below, old, new))):
+        change = compare(name, before and old.resolve(before)[0], after and new.resolve(after)[0])
         if change is not None:
             yield change
 
@@ -85,30 +89,28 @@ def path_order(pair: tuple[bytes, object, object]) -> list[bytes]:
     return pair[0].split(b"/")
 
 
-def _differing_names(old: Version, new: Version) -> Iterator[Pair]:
-    """The paths whose own entries differ; a hard link's entry is its link id alone."""
-    stack = [_prefixed(b"", new.trees.diff(old.root.tree, new.root.tree))]
+def _differing_names(prefix: bytes, new: Version, left: Entry | None, right: Entry | None) -> Iterator[Pair]:
+    """The paths below two directories whose own entries differ; a hard link's entry is its link id alone."""
+    stack = [_names(prefix, new, left, right)]
     while stack:
         pair = next(stack[-1], None)
         if pair is None:
             stack.pop()
             continue
         yield pair
-        path, left, right = pair
-        if _is_directory(left) or _is_directory(right):
-            before, after = (entry.tree if entry and _is_directory(entry) else EMPTY_TREE for entry in (left, right))
-            stack.append(_prefixed(path + b"/", new.trees.diff(before, after)))
+        stack.append(_names(pair[0] + b"/", new, *pair[1:]))
 
 
-def _prefixed(prefix: bytes, pairs: Iterator[Pair]) -> Iterator[Pair]:
-    return ((prefix + name, before, after) for name, before, after in pairs)
+def _names(prefix: bytes, version: Version, left: Entry | None, right: Entry | None) -> Iterator[Pair]:
+    old, new = _tree(left), _tree(right)
+    return ((prefix + name, before, after) for name, before, after in version.trees.diff(old, new))
 
 
-def _is_directory(entry: Entry | None) -> bool:
-    return entry is not None and entry.kind is EntryKind.DIRECTORY
+def _tree(entry: Entry | None) -> ObjectId:
+    return entry.tree if entry is not None and entry.kind is EntryKind.DIRECTORY else EMPTY_TREE
 
 
-def _same_names(old: Version, new: Version) -> list[Pair]:
+def _same_names(prefix: bytes, old: Version, new: Version) -> list[Pair]:
     """The paths at which a hard link's entry is the same on both sides, while what it leads to differs."""
     changed = [
         link_id
@@ -119,5 +121,5 @@ def _same_names(old: Version, new: Version) -> list[Pair]:
     for link_id in changed:
         entry = Entry(EntryKind.LINK, content=link_id)
         stayed = set(old.trees.link_names(old.links, link_id)) & set(new.trees.link_names(new.links, link_id))
-        pairs += ((path, entry, entry) for path in stayed)
+        pairs += ((path, entry, entry) for path in stayed if path.startswith(prefix))
     return sorted(pairs, key=path_order)

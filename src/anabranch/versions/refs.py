@@ -133,6 +133,18 @@ class Refs:
                 raise DamagedError(f"row {n} of the log of {name} is missing")
             yield n, row
 
+    def check_clock(self, name: RefName) -> None:
+        """Refuse a commit under a date that is plainly wrong, which would hide it from whoever looks for it by time.
+
+        Raises RefusedError when the clock is more than a day behind the last row.
+        """
+        row = self.row(name, self._last_number(name))
+        if row is not None and row.time_ns - self._clock() > DAY:
+            raise RefusedError(
+                f"the clock is more than a day behind the last version of {name}",
+                hint="set the clock, or say 'ana commit --any-clock'",
+            )
+
     def resolve(self, revision: Revision) -> tuple[RefName | None, int | None, ObjectId]:
         """Name, number and commit of a revision. Raises NotFoundError, RefusedError on an ambiguous prefix."""
         if isinstance(revision, Head):
@@ -185,19 +197,13 @@ class Refs:
         operation = Operation.TAG if tag else Operation.BIRTH
         return self._append(batch, name, operation, commit, who, is_tag=tag, detail=detail)
 
-    def advance(
-        self, batch: Batch, name: RefName, expected: int, commit: ObjectId, who: Who, *, any_clock: bool = False
-    ) -> int:
-        """Move a branch on if it still stands at row `expected`; returns the new number.
-
-        Raises ConflictError; and RefusedError when the clock is more than a day behind the last row, unless
-        `any_clock`: a commit under a wrong date would hide from whoever looks for it by time.
-        """
+    def advance(self, batch: Batch, name: RefName, expected: int, commit: ObjectId, who: Who) -> int:
+        """Move a branch on if it still stands at row `expected`; returns the new number. Raises ConflictError."""
         sealed = batch.get(REFS, name.encode())
         ref = None if sealed is None else _ref(name, sealed)
         if ref is None or ref.is_tag or ref.number != expected:
             raise ConflictError(f"branch {name} was moved meanwhile", hint="try again")
-        return self._append(batch, name, Operation.COMMIT, commit, who, any_clock=any_clock)
+        return self._append(batch, name, Operation.COMMIT, commit, who)
 
     def end(self, batch: Batch, name: RefName, operation: Operation, who: Who, detail: str = "") -> None:
         """Give a name up; its log stays."""
@@ -209,7 +215,7 @@ class Refs:
 
     def _append(
         self, batch: Batch, name: RefName, operation: Operation, commit: ObjectId, who: Who, *,
-        is_tag: bool = False, detail: str = "", any_clock: bool = True,
+        is_tag: bool = False, detail: str = "",
     ) -> int:  # fmt: skip
         clock = self._clock()
         number, time_ns, previous = 0, clock, b""
@@ -217,11 +223,6 @@ class Refs:
             what = f"the newest row of the log of {name}"
             raw = unseal(last[1], what)
             before = LOG_ROW.decode(raw, what).time_ns
-            if before - clock > DAY and not any_clock:
-                raise RefusedError(
-                    f"the clock is more than a day behind the last version of {name}",
-                    hint="set the clock, or commit with --any-clock",
-                )
             number, time_ns = _number(last[0]) + 1, max(clock, before + 1)
             previous = object_id(Kind.ROW, raw)
         row = LogRow(operation, commit, who.actor, who.source, time_ns, clock, previous, detail)

@@ -1,0 +1,109 @@
+"""ana show, ana log --path, and a clock that is behind: what was changed when. P6, P39, P40."""
+
+import json
+import os
+import time
+from typing import Any
+
+import pytest
+
+from anabranch.ids import RefName
+from anabranch.repo import Repository
+from anabranch.versions.refs import DAY, Refs, Who
+from tests.harness import Mount, done, refused
+
+pytestmark = pytest.mark.mounted
+
+
+def prepare(mount: Mount) -> None:
+    """Four versions: two files in folders, one changed, one linked to and changed through the link, one removed."""
+    main = mount.main
+    (main / "raw").mkdir()
+    (main / "raw/a.csv").write_text("1")
+    (main / "b.csv").write_text("1")
+    mount.commit("both files\n\nand why")
+    (main / "raw/a.csv").write_text("22")
+    os.link(main / "b.csv", main / "raw/b")
+    mount.commit("a is longer, b has a second name")
+    (main / "raw/b").write_text("22")
+    mount.commit("b through its second name")
+    (main / "raw/a.csv").unlink()
+    mount.commit("a is gone")
+
+
+def messages(mount: Mount, *arguments: str) -> list[str]:
+    return [version["message"].split("\n")[0] for version in json.loads(done(mount.ana("log", "--json", *arguments)))]
+
+
+def test_the_log_of_a_path_lists_the_versions_that_changed_it(mount: Mount) -> None:
+    """P39."""
+    prepare(mount)
+    gone, through, longer, both = (
+        "a is gone",
+        "b through its second name",
+        "a is longer, b has a second name",
+        "both files",
+    )
+    assert messages(mount, "--path", "raw/a.csv") == [gone, longer, both]
+    assert messages(mount, "--path", "b.csv") == [through, both]
+    assert messages(mount, "--path", "raw/b") == [through, longer]
+    assert messages(mount, "--path", "raw") == [gone, through, longer, both]
+    assert messages(mount, "--path", "./raw/../b.csv", "-n", "1") == [through]
+    assert messages(mount, "--path", "no such file") == []
+
+
+def test_a_path_counts_from_the_current_directory_of_a_mount(mount: Mount) -> None:
+    """P39."""
+    prepare(mount)
+    inside = mount.main / "raw"
+    assert "a is longer" in done(mount.ana("log", "--path", "a.csv", cwd=inside))
+    assert "b through" in done(mount.ana("log", "--path", "../b.csv", cwd=inside))
+    assert "b through" in done(mount.ana("log", "--path", str(inside / "b"), cwd=inside))
+    refused(mount.ana("log", "--path", "../../b.csv", cwd=inside), 2, "leads out of the branch")
+
+
+def test_show_tells_who_when_why_and_what_changed(mount: Mount) -> None:
+    """P40."""
+    prepare(mount)
+    text = done(mount.ana("show", "main@1"))
+    shown: dict[str, Any] = json.loads(done(mount.ana("show", "main@1", "--json")))
+    assert text.startswith(
+        f"main@1  {shown['id']}\nParent:  {shown['parents'][0]}\nAuthor:  {shown['author']}\nDate:    "
+    )
+    assert "\n    both files\n    \n    and why\n\nA  b.csv  1 B\nA  raw/\nA  raw/a.csv  1 B\n" in text
+    assert [change["path"] for change in shown["changes"]] == ["b.csv", "raw", "raw/a.csv"]
+    assert done(mount.ana("show", f"@{shown['id'][:12]}", "--json")).count(shown["id"]) == 1
+
+
+def test_show_without_a_revision_is_the_last_version_of_the_branch_one_is_in(mount: Mount) -> None:
+    """P40."""
+    prepare(mount)
+    done(mount.ana("branch", "exp", "main@3"))
+    assert "a is gone" in done(mount.ana("show"))
+    assert "M  b.csv  1 B -> 2 B\nM  raw/b  1 B -> 2 B\n" in done(mount.ana("show", cwd=mount.root / "exp"))
+    assert "    (empty)\n" in done(mount.ana("show", "main@0"))
+    refused(mount.ana("show", "main@9"), 1, "main has no version 9")
+
+
+def set_the_clock_back(mount: Mount) -> None:
+    """As if the last version had been made two days from now."""
+    mount.umount()
+    with Repository(mount.path, writable=True) as repository:
+        ahead = Refs(repository.meta, repository.objects, lambda: time.time_ns() + 2 * DAY)
+        name = RefName("late")
+        with repository.meta.write() as batch:
+            ahead.create(batch, name, repository.resolve("main").id, Who("ann", "test"), tag=False)
+    mount.mount()
+
+
+def test_a_commit_is_refused_while_the_clock_is_a_day_behind_unless_one_insists(mount: Mount) -> None:
+    """P6."""
+    mount.commit("first") if (mount.main / "x").write_text("x") else None
+    set_the_clock_back(mount)
+    late = mount.root / "late"
+    (late / "file").write_text("x")
+    refused(mount.ana("commit", "-m", "late", cwd=late), 3, "clock is more than a day behind", "--any-clock")
+    with pytest.raises(OSError, match="busy"):
+        (late / ".ana/commit").write_text("late")
+    assert "clock" in (late / ".ana/error").read_text()
+    assert done(mount.ana("commit", "-m", "late", "--any-clock", cwd=late)).startswith("late@1 ")

@@ -85,12 +85,12 @@ class Branch:
     def find(self, path: str) -> Inode:
         ino = self.tree.root
         for name in filter(None, path.split("/")):
-            ino = self.tree.lookup(ino, name.encode()).ino
+            ino = self.tree.lookup(ino, os.fsencode(name)).ino
         return ino
 
     def parent(self, path: str) -> tuple[Inode, bytes]:
         folder, _, name = path.rpartition("/")
-        return self.find(folder), name.encode()
+        return self.find(folder), os.fsencode(name)
 
     def make(self, path: str, kind: EntryKind = EntryKind.FILE, mode: int = 0o644, *, target: bytes = b"") -> Inode:
         return self.tree.create(*self.parent(path), kind, mode, UID, GID, target=target).ino
@@ -150,4 +150,4 @@ class Branch:
     def at(self, revision: str, path: str) -> bytes:
         """The content of a file in a version."""
         version = self.repository.version(self.repository.resolve(revision).id)
-        return b"".join(self.repository.read(version.at(path.encode())))
+        return b"".join(self.repository.read(version.at(os.fsencode(path))))

@@ -216,7 +216,7 @@ def test_a_child_at_a_wrong_level_is_damage_so_no_circle_of_nodes_can_be_entered
     leaf = objects.put(Kind.TREE, prolly.encode_node(0, []))
     row = encode((leaf, 0, 0, 0, 0, 0, 0))
     skewed = objects.put(Kind.TREE, prolly.encode_node(2, [(b"a", row), (b"b", row)]))
-    with pytest.raises(DamagedError, match="wrong level"):
+    with pytest.raises(DamagedError, match="wrong place"):
         Trees(objects).lookup(skewed, b"a")
 
 

@@ -160,11 +160,16 @@ class NodeStore(Generic[P]):
         return node
 
     def child(self, node: Node[P], index: int) -> Node[P]:
-        """A child, which must be exactly one level down: so a circle of nodes cannot be entered."""
+        """A child, which must be exactly one level down: so a circle of nodes cannot be entered.
+
+        And it must end where the row says that names it.
+        """
         identity = self.shape.child((node.keys[index], node.values[index]))
         child = self.get(identity)
-        if child.level != node.level - 1:
-            raise DamagedError(f"{self._kind.name.lower()} node {identity.hex()} stands at a wrong level")
+        before = node.positions[index - 1] if index else self.shape.origin
+        end = self.shape.relative(before, node.positions[index])
+        if child.level != node.level - 1 or child.positions[-1:] != [end]:
+            raise DamagedError(f"{self._kind.name.lower()} node {identity.hex()} stands at a wrong place")
         return child
 
     def put(self, level: int, rows: Sequence[Row]) -> ObjectId:
@@ -428,7 +433,7 @@ def _rows(nodes: NodeStore[P], leaves: Iterable[_Place[P]]) -> Iterator[tuple[P,
     for base, identity in leaves:
         leaf = nodes.get(identity)
         if leaf.level:
-            raise DamagedError(f"node {identity.hex()} stands at a wrong level")
+            raise DamagedError(f"node {identity.hex()} stands at a wrong place")
         for relative, row in zip(leaf.positions, zip(leaf.keys, leaf.values, strict=True), strict=True):
             yield nodes.shape.absolute(base, relative), row
 

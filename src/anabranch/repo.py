@@ -32,6 +32,7 @@ from anabranch.worktree.branch import Branch, new_worktree, open_worktree
 from anabranch.worktree.changes import changes, is_clean
 from anabranch.worktree.checkpoint import Cut, WorktreeRow
 from anabranch.worktree.content import Overlays, Sources
+from anabranch.worktree.keeper import Keeper
 from anabranch.worktree.numbers import Numbers
 from anabranch.worktree.table import Built, Frozen
 
@@ -113,11 +114,10 @@ class Repository:
         self.refs = Refs(self.meta, self.objects)
         self.trees = Trees(self.objects)
         self.contents = Contents(self.objects, self.chunks)
-        self.branches: dict[RefName, Branch] = {}
         if writable:
             self.numbers = Numbers(self.meta)
             self.overlays = Overlays(self.layout.overlays)
-            self._unwritten = Cut()
+            self.keeper = Keeper(self.meta, self.overlays)
             self._remove_lost_overlays()
 
     def close(self) -> None:
@@ -216,7 +216,7 @@ class Repository:
         """Give a branch, with its uncommitted changes, another name. The old name's log stays."""
         source, target = ref_name(old), ref_name(new)
         ref = self._branch_ref(source)
-        branch = self.branches.pop(source, None)
+        branch = self.keeper.branches.pop(source, None)
         try:
             with self.meta.write() as batch:
                 self.refs.end(batch, source, Operation.RENAME, who, detail=target)
@@ -228,12 +228,12 @@ class Repository:
                     batch.put(SETTINGS, _DEFAULT, seal(target.encode()))
         except BaseException:
             if branch is not None:
-                self.branches[source] = branch
+                self.keeper.branches[source] = branch
             raise
         if branch is not None:
             branch.name = target
             branch.tree.table.touched.add(branch.tree.root)  # a cut that failed may hold rows under the old name
-            self.branches[target] = branch
+            self.keeper.branches[target] = branch
 
     def delete_branch(self, name: str, who: Who) -> None:
         """Delete a branch without uncommitted changes. Its versions stay."""
@@ -243,11 +243,11 @@ class Repository:
             raise RefusedError(f"{name} is the default branch and cannot be deleted")
         if not self.is_clean(checked):
             raise RefusedError(f"branch {name} has uncommitted changes", hint="commit them first, or remove them")
-        branch = self.branches.get(checked)
+        branch = self.keeper.branches.get(checked)
         with self.meta.write() as batch:
             self.refs.end(batch, checked, Operation.DELETE, who)
             batch.delete(WORKTREES, checked.encode())
-        self.branches.pop(checked, None)
+        self.keeper.branches.pop(checked, None)
         if branch is not None:
             checkpoint.sweep(self.meta, branch.number)
 
@@ -261,8 +261,8 @@ class Repository:
 
     def branch(self, name: RefName) -> Branch:
         """The open working tree of a branch. Raises NotFoundError."""
-        if (known := self.branches.get(name)) is None:
-            known = self.branches[name] = self._open_branch(name)
+        if (known := self.keeper.branches.get(name)) is None:
+            known = self.keeper.branches[name] = self._open_branch(name)
         return known
 
     def _open_branch(self, name: RefName) -> Branch:
@@ -290,47 +290,9 @@ class Repository:
         table = self.branch(name).tree.table
         return is_clean(table, self.version(table.base_commit))
 
-    def cut(self) -> Cut:
-        """Everything of all open working trees that is not yet kept, at this instant."""
-        cut, self._unwritten = self._unwritten, Cut()
-        cut.sync |= self.overlays.unsynced
-        self.overlays.unsynced.clear()
-        try:
-            for branch in self.branches.values():
-                checkpoint.cut_table(cut, branch.name, branch.number, branch.tree.table)
-        except BaseException:
-            self.keep_cut(cut)
-            raise
-        return cut
-
-    def keep_cut(self, cut: Cut) -> None:
-        """A cut could not be written: its rows go first in the next one, before those of a freeze meanwhile."""
-        later, self._unwritten = self._unwritten, cut
-        cut.rows += later.rows
-        cut.sync |= later.sync
-        cut.doomed |= later.doomed
-
-    def has_unsaved(self) -> bool:
-        """Whether a cut would hold anything."""
-        tables = (branch.tree.table for branch in self.branches.values())
-        return bool(
-            self._unwritten.rows or any(table.touched or table.touched_names or table.doomed for table in tables)
-        )
-
-    def write_cut(self, cut: Cut) -> None:
-        """Make a cut durable; any thread, one at a time."""
-        checkpoint.write(self.meta, self.overlays, cut)
-
-    def after_cut(self, cut: Cut) -> None:
-        """Delete the overlay files that no row names any more."""
-        for number in cut.doomed:
-            self.overlays.remove(number)
-
-    def checkpoint(self) -> None:
-        """Cut, write and clean up in one."""
-        cut = self.cut()
-        self.write_cut(cut)
-        self.after_cut(cut)
+    def save(self) -> None:
+        """Make everything that is not committed durable."""
+        self.keeper.save()
 
     # --- a commit, step by step ---
 
@@ -340,8 +302,7 @@ class Repository:
         table = branch.tree.table
         if table.frozen is not None:
             raise RefusedError(f"another commit of {name} is being made", hint="try again when it is done")
-        # Later cuts hold the live generation alone: what is newer than its rows goes into the next one from here.
-        checkpoint.cut_table(self._unwritten, branch.name, branch.number, table)
+        self.keeper.cut_before_freeze(branch)
         return table.freeze()
 
     def build(self, frozen: Frozen) -> Candidate:
@@ -356,13 +317,13 @@ class Repository:
     def commit_cut(self, name: RefName, built: Built) -> Cut:
         """Step 4, in the thread of the working trees: the rows that go with the commit."""
         branch = self.branch(name)
-        cut = self.cut()
+        cut = self.keeper.cut()
         cut.rows += checkpoint.rebased_rows(branch.number, branch.tree.table.rebased(built))
         return cut
 
     def write_commit(self, name: RefName, expected: int, built: Built, cut: Cut, who: Who) -> int:
         """Step 5, in any thread: the one transaction that makes the commit; returns its number."""
-        branch = self.branches[name]
+        branch = self.keeper.branches[name]
         table = branch.tree.table
         number = expected
 
@@ -383,7 +344,7 @@ class Repository:
         assert table.frozen is not None
         ended = table.frozen.generation
         table.advance(built)
-        self.after_cut(cut)
+        self.keeper.after(cut)
         return ended
 
     def sweep(self, worktree: int, generation: int) -> None:
@@ -411,14 +372,14 @@ class Repository:
             try:
                 number = self.write_commit(name, expected, built, cut, who)
             except BaseException:
-                self.keep_cut(cut)
+                self.keeper.keep(cut)
                 raise
         except BaseException:
             self.thaw(name)
             raise
         ended = self.advance(name, built, cut)
         with contextlib.suppress(OSError):  # the commit is made; the next opening saves and sweeps what this could not
-            self.checkpoint()
+            self.keeper.save()
             self.sweep(self.branch(name).number, ended)
         return Committed(name, number, built.commit, candidate.files, candidate.added)
 

@@ -176,7 +176,7 @@ def test_a_commit_over_a_branch_that_was_moved_meanwhile_is_refused_and_loses_no
         repository.refs.advance(batch, MAIN, 0, repository.refs.get(MAIN).commit, WHO)
     with pytest.raises(ConflictError):
         repository.write_commit(MAIN, 0, built, cut, WHO)
-    repository.keep_cut(cut)
+    repository.keeper.keep(cut)
     repository.thaw(MAIN)
     assert main.changed() == [("added", "file")]
 

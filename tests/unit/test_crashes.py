@@ -34,7 +34,7 @@ class Process:
         self.repository = Repository(self._path, writable=True)
 
     def end(self) -> None:
-        self.repository.checkpoint()
+        self.repository.save()
         self.crash()
 
     def branch(self, name: RefName = MAIN) -> Branch:
@@ -70,7 +70,7 @@ def test_what_a_checkpoint_held_is_there_and_what_came_after_is_not(process: Pro
     process.main.write("d/large", LARGE)
     process.main.write("d/small", b"small")
     process.main.link("d/small", "linked")
-    process.repository.checkpoint()
+    process.repository.save()
     process.main.write("later", b"later")
     process.main.unlink("d/large")
     process.crash()
@@ -112,7 +112,7 @@ def test_a_commit_is_there_after_a_crash(process: Process) -> None:
 def test_a_file_that_was_truncated_after_the_checkpoint_has_its_bytes_again(process: Process) -> None:
     """The bytes cut off may leave the disk only after the row that says so is there."""
     process.main.write("file", LARGE)
-    process.repository.checkpoint()
+    process.repository.save()
     process.main.truncate("file", 10)
     process.main.truncate("file", 0)
     process.main.write("file", b"other")
@@ -126,7 +126,7 @@ def test_a_checkpoint_during_a_commit_holds_what_was_frozen_before_it(process: P
     process.main.write("d/file", LARGE)
     process.repository.freeze(MAIN)
     process.main.chmod("d", 0o700)
-    process.repository.checkpoint()
+    process.repository.save()
     process.crash()
     assert process.main.names() == ["d"]
     assert process.main.read("d/file") == LARGE
@@ -135,11 +135,11 @@ def test_a_checkpoint_during_a_commit_holds_what_was_frozen_before_it(process: P
 
 def test_a_checkpoint_that_fails_beside_a_freeze_loses_nothing_of_either(process: Process) -> None:
     process.main.write("cut", b"cut")
-    cut = process.repository.cut()
+    cut = process.repository.keeper.cut()
     process.main.write("frozen", b"frozen")
     process.repository.freeze(MAIN)
     process.main.write("live", b"live")
-    process.repository.keep_cut(cut)
+    process.repository.keeper.keep(cut)
     process.end()
     assert [process.main.read(name) for name in ("cut", "frozen", "live")] == [b"cut", b"frozen", b"live"]
 
@@ -147,7 +147,7 @@ def test_a_checkpoint_that_fails_beside_a_freeze_loses_nothing_of_either(process
 def test_a_crash_in_the_middle_of_a_commit_leaves_everything_uncommitted(process: Process) -> None:
     """P17."""
     process.main.write("file", LARGE)
-    process.repository.checkpoint()
+    process.repository.save()
     candidate = process.repository.build(process.repository.freeze(MAIN))
     process.repository.conclude(candidate, "a message", "ann")
     process.crash()
@@ -175,12 +175,12 @@ def test_a_crash_right_after_the_transaction_of_a_commit_finds_later_changes_on_
 def test_a_hard_linked_file_that_vanished_during_a_commit_that_crashed_is_gone(process: Process) -> None:
     process.main.write("a", b"content")
     process.main.link("a", "b")
-    process.repository.checkpoint()
+    process.repository.save()
     process.repository.freeze(MAIN)
     process.main.unlink("a")
     process.main.unlink("b")
     process.main.write("other", b"other")
-    process.repository.checkpoint()
+    process.repository.save()
     process.crash()
     assert process.main.names() == ["other"]
     process.main.commit()  # the walk at the end finds link rows that nothing names
@@ -224,7 +224,7 @@ def test_a_commit_that_fails_at_its_transaction_loses_nothing(
 
 def test_overlay_files_that_no_row_names_are_removed_at_the_next_start(process: Process) -> None:
     process.main.write("kept", LARGE)
-    process.repository.checkpoint()
+    process.repository.save()
     process.main.write("lost", LARGE)
     assert len(process.overlay_files()) == 2
     process.crash()
@@ -251,7 +251,7 @@ def test_a_failed_commit_leaves_no_overlay_file_that_nothing_names(process: Proc
     process.main.write("large", LARGE)
     process.main.unlink("gone")
     process.repository.thaw(MAIN)
-    process.repository.checkpoint()
+    process.repository.save()
     assert len(process.overlay_files()) == len(overlays_of(process.main.tree.table)) == 2
     process.crash()
     assert process.main.read("small") == LARGE[:4]
@@ -265,7 +265,7 @@ def test_a_file_that_shrank_into_memory_leaves_no_overlay_file_behind(process: P
     process.main.chmod("file", 0o600)  # the same content in two generations
     process.repository.thaw(MAIN)
     process.main.write("file", b"x")
-    process.repository.checkpoint()
+    process.repository.save()
     assert process.overlay_files() == set()
     process.crash()
     assert process.main.read("file") == b"x" + LARGE[1:5]
@@ -274,10 +274,10 @@ def test_a_file_that_shrank_into_memory_leaves_no_overlay_file_behind(process: P
 def test_a_branch_renamed_while_a_checkpoint_is_written_keeps_its_changes_and_leaves_no_trace(process: Process) -> None:
     process.repository.create_branch(EXP, process.repository.refs.get(MAIN).commit, WHO)
     process.branch(EXP).write("file", LARGE)
-    cut = process.repository.cut()
+    cut = process.repository.keeper.cut()
     process.repository.rename_branch(EXP, "new", WHO)
-    process.repository.write_cut(cut)
-    process.repository.after_cut(cut)
+    process.repository.keeper.write(cut)
+    process.repository.keeper.after(cut)
     process.crash()
     assert process.branch(RefName("new")).read("file") == LARGE
     with pytest.raises(NotFoundError):
@@ -289,10 +289,10 @@ def test_a_branch_deleted_while_a_checkpoint_is_written_leaves_no_trace(process:
     process.branch(EXP).write("file", LARGE)
     process.branch(EXP).unlink("file")
     process.main.write("large", LARGE)  # with an overlay file on disk, the next start looks through all working trees
-    cut = process.repository.cut()
+    cut = process.repository.keeper.cut()
     process.repository.delete_branch(EXP, WHO)
-    process.repository.write_cut(cut)
-    process.repository.after_cut(cut)
+    process.repository.keeper.write(cut)
+    process.repository.keeper.after(cut)
     process.crash()
     assert process.main.read("large") == LARGE
 
@@ -309,7 +309,7 @@ def on_a_new_branch(process: Process) -> Branch:
 def test_a_commit_that_was_never_made_changes_no_inode_number(process: Process) -> None:
     branch = on_a_new_branch(process)
     numbers = branch.find("x"), branch.find("y")
-    process.repository.checkpoint()
+    process.repository.save()
     branch.rename("y", "x")
     process.repository.build(process.repository.freeze(EXP))
     process.crash()
@@ -320,7 +320,7 @@ def test_a_commit_that_was_never_made_changes_no_inode_number(process: Process) 
 
 def test_a_commit_that_was_never_made_gives_no_name_the_content_of_another(process: Process) -> None:
     branch = on_a_new_branch(process)
-    process.repository.checkpoint()
+    process.repository.save()
     branch.rename("y", "x")
     process.repository.build(process.repository.freeze(EXP))
     process.crash()

@@ -353,7 +353,7 @@ class WorkingTreeMachine(RuleBasedStateMachine):
             self._advance(commit)
         elif odd == 0:
             if commit.cut is not None:  # the disk is full
-                self.repository.keep_cut(commit.cut)
+                self.repository.keeper.keep(commit.cut)
             self._thaw(commit)
         elif commit.candidate is None:
             self._build(commit)
@@ -436,14 +436,14 @@ class WorkingTreeMachine(RuleBasedStateMachine):
         """The saver cuts; when it goes on, what was cut is written, and what changed meanwhile is for the next time."""
         if self.saving is None:
             if self._may_save():
-                self.saving = self.repository.cut(), self._moment()
+                self.saving = self.repository.keeper.cut(), self._moment()
             return
         (cut, moment), self.saving = self.saving, None
         if odd == 0:  # the disk is full
-            self.repository.keep_cut(cut)
+            self.repository.keeper.keep(cut)
             return
-        self.repository.write_cut(cut)
-        self.repository.after_cut(cut)
+        self.repository.keeper.write(cut)
+        self.repository.keeper.after(cut)
         self.moment = moment
 
     def _may_save(self) -> bool:
@@ -455,10 +455,10 @@ class WorkingTreeMachine(RuleBasedStateMachine):
     def checkpoint(self) -> None:
         """fsync, and all that it covers."""
         self._observed()
-        self.repository.checkpoint()
+        self.repository.save()
         self.moment = self._moment()
         if self.commit is None:
-            tables = [branch.tree.table for branch in self.repository.branches.values()]
+            tables = [branch.tree.table for branch in self.repository.keeper.branches.values()]
             assert set(self.repository.overlays.numbers()) == set().union(*map(overlays_of, tables))
 
     @rule()

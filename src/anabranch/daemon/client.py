@@ -128,4 +128,4 @@ def connect(path: Path) -> Iterator[Service]:
         return
     with locks.acquire(layout, patience=PATIENCE), Repository(path, writable=True) as repository:
         yield _Local(repository)
-        repository.checkpoint()
+        repository.save()

@@ -160,7 +160,7 @@ class Committer:
                         repository.write_commit, name, prepared.expected, built, cut, who
                     )
                 except BaseException:
-                    repository.keep_cut(cut)
+                    repository.keeper.keep(cut)
                     raise
                 ended = repository.advance(name, built, cut)
         except BaseException:

@@ -47,13 +47,13 @@ class Saver:
 
     async def _save(self) -> None:
         repository = self._repository
-        cut = repository.cut()
+        cut = repository.keeper.cut()
         try:
-            await trio.to_thread.run_sync(repository.write_cut, cut, limiter=self._writer)
+            await trio.to_thread.run_sync(repository.keeper.write, cut, limiter=self._writer)
         except BaseException:
-            repository.keep_cut(cut)
+            repository.keeper.keep(cut)
             raise
-        repository.after_cut(cut)
+        repository.keeper.after(cut)
 
     async def _settle(self, branch: Branch) -> None:
         repository, table = self._repository, branch.tree.table
@@ -68,10 +68,10 @@ class Saver:
         """Save every second what is not yet saved, for ever."""
         while True:
             await trio.sleep(INTERVAL)
-            if not self._repository.has_unsaved():
+            if not self._repository.keeper.has_unsaved():
                 continue
             try:
-                for branch in list(self._repository.branches.values()):
+                for branch in list(self._repository.keeper.branches.values()):
                     await self._settle(branch)
                 await self.sync()
             except Exception:

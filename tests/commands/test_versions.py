@@ -1,4 +1,4 @@
-"""ana show, ana log --path, and a clock that is behind: what was changed when. P6, P39, P40."""
+"""ana show, ana log --path, and a clock that is behind: what was changed when. P6, P41, P42, P43."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def messages(mount: Mount, *arguments: str) -> list[str]:
 
 
 def test_the_log_of_a_path_lists_the_versions_that_changed_it(mount: Mount) -> None:
-    """P39."""
+    """P41."""
     prepare(mount)
     gone, through, longer, both = (
         "a is gone",
@@ -53,7 +53,7 @@ def test_the_log_of_a_path_lists_the_versions_that_changed_it(mount: Mount) -> N
 
 
 def test_a_path_counts_from_the_current_directory_of_a_mount(mount: Mount) -> None:
-    """P39."""
+    """P41."""
     prepare(mount)
     inside = mount.main / "raw"
     assert "a is longer" in done(mount.ana("log", "--path", "a.csv", cwd=inside))
@@ -63,7 +63,7 @@ def test_a_path_counts_from_the_current_directory_of_a_mount(mount: Mount) -> No
 
 
 def test_show_tells_who_when_why_and_what_changed(mount: Mount) -> None:
-    """P40."""
+    """P42."""
     prepare(mount)
     text = done(mount.ana("show", "main@1"))
     shown: dict[str, Any] = json.loads(done(mount.ana("show", "main@1", "--json")))
@@ -76,7 +76,7 @@ def test_show_tells_who_when_why_and_what_changed(mount: Mount) -> None:
 
 
 def test_show_without_a_revision_is_the_last_version_of_the_branch_one_is_in(mount: Mount) -> None:
-    """P40."""
+    """P42."""
     prepare(mount)
     done(mount.ana("branch", "exp", "main@3"))
     assert "a is gone" in done(mount.ana("show"))

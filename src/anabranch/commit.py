@@ -1,7 +1,7 @@
 """The one way to a commit: freeze, ingest, build, compare-and-swap.
 
-`build` runs in any thread on what was frozen and writes objects ahead; nothing names them until the
-one transaction that makes the commit is written: log row, ref, and the end of the frozen generation.
+`build` runs in any thread on what was frozen and puts chunks and objects; nothing names them until the one transaction
+that makes the commit is written: objects that are not yet durable, log row, ref, and the end of the frozen generation.
 """
 
 from collections.abc import Iterator
@@ -62,7 +62,6 @@ class Builder:
         links = self._links(frozen, base, root.tree, contents)
         files = self._count(Version(self._trees, base.root, ObjectId(base.links)), Version(self._trees, root, links))
         self._chunks.flush()
-        self._objects.flush()
         return Candidate(
             root, links, (frozen.base_commit,), base.generation + 1, trees, contents, list(_numbers(frozen)), files,
             self._ingest.added,
@@ -127,12 +126,11 @@ class Builder:
 
 
 def conclude(objects: ObjectStore, candidate: Candidate, *, message: str, author: str, time_ns: int) -> Built:
-    """Store the commit itself; it is named by the transaction that follows. Any thread may do this."""
+    """Put the commit itself; the transaction that follows names it. Any thread may do this."""
     commit = Commit(
         candidate.root, candidate.links, candidate.parents, candidate.generation, author, time_ns, message, {}
     )
     identity = put_commit(objects, commit)
-    objects.flush()
     return Built(identity, candidate.links, candidate.trees, candidate.contents, candidate.numbers)
 
 

@@ -325,17 +325,21 @@ class Repository:
         """Step 5, in any thread: the one transaction that makes the commit; returns its number."""
         branch = self.keeper.branches[name]
         table = branch.tree.table
-        number = expected
+        assert table.frozen is not None
+        frozen, number, objects = table.frozen.generation, expected, list[ObjectId]()
 
         def also(batch: Batch) -> None:
-            nonlocal number
+            nonlocal number, objects
+            objects = self.objects.write(batch)
             number = self.refs.advance(batch, name, expected, built.commit, who)
+            checkpoint.sweep_some(batch, branch.number, frozen)
             row = WorktreeRow(branch.number, table.root, built.commit, (table.generation,))
             checkpoint.put_row(batch, name, row)
             for key, value in built.numbers:
                 batch.set(NUMBERS, key, value)
 
         checkpoint.write(self.meta, self.overlays, cut, also)
+        self.objects.written(objects)
         return number
 
     def advance(self, name: RefName, built: Built, cut: Cut) -> int:
@@ -348,7 +352,7 @@ class Repository:
         return ended
 
     def sweep(self, worktree: int, generation: int) -> None:
-        """Step 7, in any thread: delete the rows of a working tree's generation that ended."""
+        """Step 7, in any thread: delete what the commit left of the rows of a working tree's generation that ended."""
         checkpoint.sweep(self.meta, worktree, generation)
 
     def thaw(self, name: RefName) -> None:
@@ -379,7 +383,8 @@ class Repository:
             raise
         ended = self.advance(name, built, cut)
         with contextlib.suppress(OSError):  # the commit is made; the next opening saves and sweeps what this could not
-            self.keeper.save()
+            if self.keeper.has_unsaved():
+                self.keeper.save()
             self.sweep(self.branch(name).number, ended)
         return Committed(name, number, built.commit, candidate.files, candidate.added)
 

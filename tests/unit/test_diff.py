@@ -113,6 +113,7 @@ def test_making_a_hard_link_shows_the_new_name_alone(main: Branch) -> None:
 
 
 def test_a_diff_reads_only_what_differs(main: Branch) -> None:
+    """P40, P43."""
     for folder in range(10):
         main.mkdir(f"{folder}")
         for n in range(400):

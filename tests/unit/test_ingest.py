@@ -136,6 +136,7 @@ def test_a_file_in_memory_and_the_same_file_in_an_overlay_are_stored_alike(store
 
 
 def test_a_file_appended_in_a_thousand_pieces_equals_the_one_copied_in_one_go(store: Store) -> None:
+    """P39."""
     data = random_bytes(3, 1_000_000)
     content = store.file()
     for start in range(0, len(data), 1000):

@@ -155,6 +155,7 @@ def large() -> Iterator[tuple[Manifests, Stored]]:
 
 
 def test_overwriting_and_appending_in_ten_gibibytes_reads_and_writes_few_nodes(large: tuple[Manifests, Stored]) -> None:
+    """P40."""
     files, stored = large
     assert files.nodes.writes > 1_000
     new = [Piece(chunk(0xABCDEF), 64 * 1024, 1)]

@@ -150,6 +150,7 @@ def test_a_tree_is_one_node_exactly_while_its_rows_fit_into_sixteen_kibibytes(tr
 
 
 def test_one_change_in_twenty_thousand_entries_touches_few_nodes(objects: ObjectStore) -> None:
+    """P40."""
     count = 20_000
     trees = Trees(objects)
     root = build(trees, numbered(count))

@@ -1,14 +1,15 @@
 """The meta environment: its tables, and the immutable objects in it (tree and manifest nodes, commits).
 
-`ObjectStore.put` collects in memory; `flush` writes ahead in batches, so that the transaction that names the objects
-stays small. Safe for use by several threads.
+`ObjectStore.put` collects in memory. Many objects are written ahead in batches, so that the transaction that names them
+stays small; the last few go into it (`write`), so a small commit is one transaction. Safe for use by several threads.
 """
 
 import threading
+from collections.abc import Iterable
 
 from anabranch.errors import AmbiguousError, DamagedError, NotFoundError
 from anabranch.ids import ObjectId
-from anabranch.store.env import Environment
+from anabranch.store.env import Batch, Environment
 from anabranch.store.records import Kind, frame, object_id, unframe
 
 OBJECTS = "objects"
@@ -69,8 +70,20 @@ class ObjectStore:
         with self._meta.write() as meta:
             for identity, record in sorted(batch.items()):
                 meta.put(OBJECTS, identity, record)
+        self.written(batch)
+
+    def write(self, batch: Batch) -> list[ObjectId]:
+        """Put what is not yet durable into the caller's transaction; `written` is to be told when that has ended."""
         with self._lock:
-            for identity in batch:
+            pending = sorted(self._pending.items())
+        for identity, record in pending:
+            batch.put(OBJECTS, identity, record)
+        return [identity for identity, _ in pending]
+
+    def written(self, identities: Iterable[ObjectId]) -> None:
+        """These are durable: their records need not be kept."""
+        with self._lock:
+            for identity in identities:
                 if identity in self._pending:
                     self._pending_size -= len(self._pending.pop(identity))
 

@@ -127,12 +127,17 @@ def _moved(batch: Batch, key: bytes, value: bytes) -> bool:
 
 def sweep(meta: Environment, number: int, generation: int | None = None) -> None:
     """Delete the rows of a working tree, or of one generation of it, in small transactions. Any thread."""
+    more = True
+    while more:
+        with meta.write() as batch:
+            more = sweep_some(batch, number, generation)
+
+
+def sweep_some(batch: Batch, number: int, generation: int | None = None) -> bool:
+    """Delete rows as `sweep` does, as many as a transaction may; returns whether there may be more."""
     prefix = struct.pack(">I", number) if generation is None else _PREFIX.pack(number, generation)
-    for table in (NODES, NAMES):
-        removed = _SWEEP
-        while removed == _SWEEP:
-            with meta.write() as batch:
-                removed = batch.delete_prefix(table, prefix, _SWEEP)
+    removed = [batch.delete_prefix(table, prefix, _SWEEP) for table in (NODES, NAMES)]
+    return max(removed) == _SWEEP
 
 
 def sweep_stale(meta: Environment, row: WorktreeRow) -> None:

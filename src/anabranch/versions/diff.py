@@ -98,12 +98,13 @@ def _differing_names(prefix: bytes, new: Version, left: Entry | None, right: Ent
             stack.pop()
             continue
         yield pair
-        stack.append(_names(pair[0] + b"/", new, *pair[1:]))
+        path, left, right = pair
+        if _tree(left) != _tree(right):
+            stack.append(_names(path + b"/", new, left, right))
 
 
 def _names(prefix: bytes, version: Version, left: Entry | None, right: Entry | None) -> Iterator[Pair]:
-    old, new = _tree(left), _tree(right)
-    return ((prefix + name, before, after) for name, before, after in version.trees.diff(old, new))
+    return ((prefix + name, old, new) for name, old, new in version.trees.diff(_tree(left), _tree(right)))
 
 
 def _tree(entry: Entry | None) -> ObjectId:

@@ -43,7 +43,8 @@ def texts(count: int, seed: int) -> Iterator[tuple[str, bytes]]:
 class _Writer:
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        words = sorted({self._new_word() for _ in range(_VOCABULARY)}, key=lambda word: len(word) + rng.random() * 4)
+        new = dict.fromkeys(self._new_word() for _ in range(_VOCABULARY))
+        words = sorted(new, key=lambda word: len(word) + rng.random() * 4)
         drawn = rng.choices(words, [1 / (rank + 3) for rank in range(len(words))], k=_STOCK)
         phrases = [drawn[start : start + 3] for start in rng.choices(range(_STOCK - 3), k=_PHRASES)]
         common = rng.choices(phrases, [1 / (rank + 3) for rank in range(_PHRASES)], k=_STOCK // 8)
@@ -55,7 +56,7 @@ class _Writer:
 
     def fill(self, lines: Callable[[], Iterator[str]], size: int) -> bytes:
         """A file of exactly `size` bytes; the last line is cut."""
-        self._subject = sorted(set(self._draw(2 * _SUBJECT_WORDS)), key=len)[-_SUBJECT_WORDS:]
+        self._subject = sorted(dict.fromkeys(self._draw(2 * _SUBJECT_WORDS)), key=len)[-_SUBJECT_WORDS:]
         self._phrases = [self._mixed(3) for _ in range(_SUBJECT_PHRASES)]
         parts: list[str] = []
         left = size
@@ -81,7 +82,8 @@ class _Writer:
     def code(self) -> Iterator[str]:
         """Functions with calls, conditions and comments."""
         rng = self._rng
-        yield f'"""{self._sentence()}"""\n\nimport {self._words(1)[0]}\nfrom {self._words(1)[0]} import {self._words(1)[0]}\n'
+        first, second, third = self._words(3)
+        yield f'"""{self._sentence()}"""\n\nimport {first}\nfrom {second} import {third}\n'
         while True:
             name, one, two = "_".join(self._words(2)), *self._words(2)
             yield f'\ndef {name}({one}: int, {two}: str) -> None:\n    """{self._sentence()}"""'
@@ -135,7 +137,8 @@ class _Writer:
         words = self._mixed(count)
         for start in range(0, count - 2, 3):
             if self._rng.random() < 0.4:
-                words[start : start + 3] = self._skewed(self._phrases)
+                phrase = self._skewed(self._phrases)
+                words[start : start + 3] = phrase
         return words
 
     def _mixed(self, count: int) -> list[str]:

@@ -128,8 +128,8 @@ def _print_growth(console: Console, found: list[Figures]) -> None:
         table.add_row(f"{folders:,}", f"{first.place.files:,} to {last.place.files:,}", *growth)
     console.print(table)
     console.print(
-        f"Wanted: a growth of the time under {_WANTED_GROWTH}, and {_WANTED_MS} ms. The ratios are to what the same disk "
-        "did in the same round.",
+        f"Wanted: a growth of the time under {_WANTED_GROWTH}, and {_WANTED_MS} ms. The ratios are to what the disk "
+        "did for others in the same round.",
         highlight=False,
         soft_wrap=True,
     )

@@ -1,1 +1,1 @@
-"""Benchmarks: the same work on a plain directory, on a filesystem that does nothing, and on Anabranch."""
+"""Benchmarks: the mount beside a plain directory, history with many files, bytes on disk."""

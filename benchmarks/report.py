@@ -45,7 +45,7 @@ def describe_method(folder: Path, rounds: int, csv_mib: int, noise_mib: int, sma
         memory_gib=round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / (1 << 30), 1),
         python=platform.python_version(),
         pyfuse3=metadata.version("pyfuse3"),
-        disk=_filesystem_type(folder),
+        disk=filesystem_type(folder),
         load_before=round(os.getloadavg()[0], 2),
         rounds=rounds,
         csv_mib=csv_mib,
@@ -112,7 +112,7 @@ def _show(spread: Spread | None, digits: int) -> str:
     return f"{spread.median:,.{digits}f} ({spread.least:,.{digits}f} to {spread.greatest:,.{digits}f})"
 
 
-def _filesystem_type(folder: Path) -> str:
+def filesystem_type(folder: Path) -> str:
     """From the mount table: the longest mount point above the folder."""
     best, kind = "", "unknown"
     for line in Path("/proc/self/mounts").read_text().splitlines():

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import shutil
-import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from subprocess import SubprocessError
-from types import FrameType
-from typing import NoReturn
 
 from rich.console import Console
 
 from benchmarks import data
 from benchmarks.bulk import BulkScenario
-from benchmarks.errors import BenchmarkError, UsageError
+from benchmarks.command import at_least, progress, run_command, wide_console, workspace
+from benchmarks.errors import UsageError
 from benchmarks.filesystems import FILESYSTEMS, OURS, ana_command
 from benchmarks.report import describe_method, print_report, write_json
 from benchmarks.results import Results
-from benchmarks.rounds import SIGNALS, Plan, run_rounds, shielded
+from benchmarks.rounds import Plan, run_rounds
 from benchmarks.scenarios import Scenario
 from benchmarks.small import SmallScenario
 from benchmarks.timing import can_drop_caches
@@ -31,15 +26,7 @@ from benchmarks.timing import can_drop_caches
 def main(arguments: Sequence[str] | None = None) -> int:
     """0: all measured; 1: a wrong answer or a broken daemon; 2: wrong use; 128 + N: ended by signal N."""
     options = _parse(arguments)
-    for number in SIGNALS:
-        signal.signal(number, _end_by_signal)
-    messages = Console(stderr=True)
-    try:
-        _run(options, messages)
-    except (BenchmarkError, OSError, SubprocessError) as error:
-        messages.print(f"error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
-        return error.exit_code if isinstance(error, BenchmarkError) else 1
-    return 0
+    return run_command(lambda messages: _run(options, messages))
 
 
 def _run(options: argparse.Namespace, messages: Console) -> None:
@@ -47,38 +34,29 @@ def _run(options: argparse.Namespace, messages: Console) -> None:
     selected = _select(scenarios, options.only)
     _check_requirements(scenarios, selected, options.on)
     results = Results.of(case for scenario in scenarios for case in scenario.cases if case.name in selected)
-    with _workspace(options.dir) as folder:
+    with workspace(options.dir) as folder:
         method = describe_method(folder, options.rounds, options.size, options.size // 2, options.files)
         plan = Plan(scenarios, selected, [FILESYSTEMS[name] for name in options.on], options.rounds, folder)
         try:
-            run_rounds(plan, results, lambda line: messages.print(line, style="dim", highlight=False))
+            run_rounds(plan, results, progress(messages))
         finally:
             if any(case.rates for case in results.cases.values()):
-                print_report(_wide_console(), results, method)
+                print_report(wide_console(), results, method)
         if options.json:
             write_json(options.json, results, method)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description="Compare Anabranch with ext4.")
-    parser.add_argument("--size", type=_at_least(2), default=768, metavar="MIB", help="of the CSV; noise is half of it")
-    parser.add_argument("--files", type=_at_least(1), default=4000, metavar="N", help="number of small files")
-    parser.add_argument("--rounds", type=_at_least(1), default=3, metavar="R")
+    parser.add_argument("--size", type=at_least(2), default=768, metavar="MIB", help="of the CSV; noise is half of it")
+    parser.add_argument("--files", type=at_least(1), default=4000, metavar="N", help="number of small files")
+    parser.add_argument("--rounds", type=at_least(1), default=3, metavar="R")
     parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="cases whose names start so")
     parser.add_argument("--on", nargs="+", choices=list(FILESYSTEMS), default=list(FILESYSTEMS), help="filesystems")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     work = Path(tempfile.gettempdir())
     parser.add_argument("--dir", type=Path, default=work, help="where to work: on the disk to test")
     return parser.parse_args(arguments)
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
-        return int(text)
-
-    return number
 
 
 def _scenarios(options: argparse.Namespace) -> list[Scenario]:
@@ -103,31 +81,6 @@ def _check_requirements(scenarios: Sequence[Scenario], selected: Sequence[str], 
         raise UsageError(f"only root can drop the kernel's caches, which these cases need: {', '.join(cold)}")
     if OURS in filesystems:
         ana_command()
-
-
-@contextmanager
-def _workspace(parent: Path) -> Iterator[Path]:
-    try:
-        folder = Path(tempfile.mkdtemp(prefix="anabranch-benchmark-", dir=parent))
-    except OSError as error:
-        raise UsageError(f"no folder to work in: {error}") from error
-    try:
-        yield folder
-    finally:
-        with shielded():
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _wide_console() -> Console:
-    """A table that goes into a file or a pipe is not to be cut at 80 columns."""
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
-
-
-def _end_by_signal(number: int, _frame: FrameType | None) -> NoReturn:
-    for further in SIGNALS:  # the first one starts the cleaning up, which the next ones must not break off
-        signal.signal(further, signal.SIG_IGN)
-    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

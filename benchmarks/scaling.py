@@ -1,0 +1,211 @@
+"""One repository with many files, and what is measured in it: time, and nodes read and written.
+
+The files are of 32 bytes, which lie in their entries: a row is then as long as one that names a chunk, and filling
+costs no time for contents that no figure depends on.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from anabranch.ids import ObjectId
+from anabranch.repo import Repository
+from anabranch.versions.diff import diff
+from anabranch.versions.objects import EntryKind, Tag, get_commit
+from anabranch.versions.trees import Version
+from benchmarks.branch import MAIN, WHO, OpenBranch
+from benchmarks.scenarios import expect
+from benchmarks.timing import Stopwatch
+
+MANY = 1000  # changes of a large commit, and folders of a spread repository
+LOG_ROWS = 1000
+
+_FILES_A_COMMIT = 50_000
+_CONTENT = 32
+_PAGE = 4096
+
+COMMIT, COMMIT_MANY = "commit of 1 change", f"commit of {MANY:,} changes"
+DIFF, DIFF_MANY = "diff of 1 change", f"diff of {MANY:,} changes"
+BRANCH, LOOK_UP = "branch", "look-up by time"
+FSYNC, TRANSACTION = "write + fsync", "SQLite transaction"
+PEERS = (FSYNC, TRANSACTION)
+CASES = (COMMIT, COMMIT_MANY, DIFF, DIFF_MANY, BRANCH, LOOK_UP, *PEERS)
+
+
+@dataclass(slots=True)
+class Measure:
+    """One thing in one repository, round by round."""
+
+    seconds: list[float] = field(default_factory=list)
+    read: list[int] = field(default_factory=list)
+    written: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How many files, and in how many folders: 1 is the root alone."""
+
+    files: int
+    folders: int
+
+    def path(self, number: int) -> tuple[bytes, ...]:
+        name = b"%08d" % number
+        return (name,) if self.folders == 1 else (self.folder(number * self.folders // self.files), name)
+
+    @staticmethod
+    def folder(number: int) -> bytes:
+        return b"d%04d" % number
+
+
+def node_counts(repository: Repository) -> tuple[int, int]:
+    """Nodes read and written so far; those that a cache gave are not counted."""
+    return repository.objects.reads, repository.objects.writes
+
+
+class ScalingRepository:
+    """A repository that is filled when it is made, and then opened anew."""
+
+    def __init__(self, folder: Path, place: Place) -> None:
+        self.place = place
+        self._folder = folder
+        self._rng = random.Random(place.files)
+        self._branches = 0
+        self._branch = OpenBranch(folder / "repository", create=True)
+        with Stopwatch() as watch:
+            self.commits = self._fill()
+            self._lengthen_log()
+        self.fill_seconds = watch.seconds
+        with self._branch.closed():
+            pass
+        expect("the number of files", self._count(), place.files)
+        self._old = self._new = self._head()
+
+    def round(self, measures: dict[str, Measure]) -> None:
+        """Measure everything once, the peers right beside what they are compared with."""
+        with self._timed(measures[COMMIT]):
+            self._commit(1)
+        self._peers(measures[FSYNC], measures[TRANSACTION])
+        self._diff(measures[DIFF], 1)
+        with self._timed(measures[COMMIT_MANY]):
+            self._commit(MANY)
+        self._diff(measures[DIFF_MANY], MANY)
+        self._branches += 1
+        with self._timed(measures[BRANCH]):
+            self._branch.repository.create_branch(f"other{self._branches}", self._new, WHO)
+        self._look_up(measures[LOOK_UP])
+
+    def delete(self) -> None:
+        self._branch.delete()
+
+    # --- filling ---
+
+    def _fill(self) -> int:
+        branch, place = self._branch, self.place
+        commits, last, parent = 0, [b""], branch.tree.root
+        for number in range(place.files):
+            *folder, name = place.path(number)
+            if folder and folder != last:
+                parent, last = branch.make_folder(folder[0]), folder
+            branch.write(branch.make_file(parent, name), 0, self._content())
+            if (number + 1) % _FILES_A_COMMIT == 0 or number + 1 == place.files:
+                branch.commit()
+                commits += 1
+                branch.forget()
+                parent = branch.find(*folder)
+        return commits
+
+    def _lengthen_log(self) -> None:
+        """Rows that name the same commit again: a look-up reads rows, whatever they name."""
+        repository = self._branch.repository
+        ref = repository.refs.get(MAIN)
+        for number in range(ref.number, LOG_ROWS):
+            with repository.meta.write() as batch:
+                repository.refs.advance(batch, MAIN, number, ref.commit, WHO)
+
+    # --- measuring ---
+
+    def _commit(self, changes: int) -> None:
+        for number in self._rng.sample(range(self.place.files), changes):
+            self._branch.write(self._branch.find(*self.place.path(number)), 0, self._content())
+        committed = self._branch.commit()
+        expect("the number of files of a commit", committed.files, changes)
+        self._old, self._new = self._new, committed.id
+        self._branch.forget()
+
+    def _peers(self, fsync: Measure, transaction: Measure) -> None:
+        """What the same disk makes others wait for."""
+        with _stopped(fsync):
+            _write_and_sync(self._folder / "peer")
+        with closing(sqlite3.connect(self._folder / "peer.sqlite", isolation_level=None)) as database:
+            database.execute("pragma synchronous = full")
+            database.execute("create table if not exists rows (number integer primary key, content blob)")
+            with _stopped(transaction):
+                database.execute("insert into rows (content) values (?)", (self._content(),))
+
+    def _diff(self, measure: Measure, changes: int) -> None:
+        """Of the last two commits, without decoded nodes in memory, as a command that was started for it."""
+        repository = self._branch.repository
+        trees = repository.trees.fork()
+        old, new = (get_commit(repository.objects, commit) for commit in (self._old, self._new))
+        with self._timed(measure):
+            found = list(
+                diff(Version(trees, old.root, ObjectId(old.links)), Version(trees, new.root, ObjectId(new.links)))
+            )
+        expect("the number of differences", sum(change.kind == EntryKind.FILE for change in found), changes)
+
+    def _look_up(self, measure: Measure) -> None:
+        refs = self._branch.repository.refs
+        number = self._rng.randrange(1, LOG_ROWS)
+        row = refs.row(MAIN, number)
+        assert row is not None
+        revision = f"{MAIN}@{_time_text(row.time_ns)}"
+        with self._timed(measure):
+            version = self._branch.repository.resolve(revision)
+        expect(f"the version at {revision}", version.number, number)
+
+    @contextmanager
+    def _timed(self, measure: Measure) -> Iterator[None]:
+        before = node_counts(self._branch.repository)
+        with _stopped(measure):
+            yield
+        after = node_counts(self._branch.repository)
+        measure.read.append(after[0] - before[0])
+        measure.written.append(after[1] - before[1])
+
+    def _content(self) -> bytes:
+        return self._rng.randbytes(_CONTENT)
+
+    def _head(self) -> ObjectId:
+        return self._branch.repository.refs.get(MAIN).commit
+
+    def _count(self) -> int:
+        repository = self._branch.repository
+        return get_commit(repository.objects, self._head()).root.tag(Tag.FILES)
+
+
+@contextmanager
+def _stopped(measure: Measure) -> Iterator[None]:
+    with Stopwatch() as watch:
+        yield
+    measure.seconds.append(watch.seconds)
+
+
+def _write_and_sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try:
+        os.write(descriptor, bytes(_PAGE))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _time_text(time_ns: int) -> str:
+    seconds, fraction = divmod(time_ns, 1_000_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction:09}Z"

@@ -69,7 +69,7 @@ class OpenBranch:
         if chosen:
             stored = settle.store(repository.objects, repository.chunks, tree.sources, chosen)
             settle.settle(tree.table, chosen, stored)
-        repository.checkpoint()
+        repository.save()
 
     def commit(self) -> Committed:
         return self.repository.commit(MAIN, "a benchmark", WHO)

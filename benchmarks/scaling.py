@@ -17,9 +17,7 @@ from pathlib import Path
 
 from anabranch.ids import ObjectId
 from anabranch.repo import Repository
-from anabranch.versions.diff import diff
 from anabranch.versions.objects import EntryKind, Tag, get_commit
-from anabranch.versions.trees import Version
 from benchmarks.branch import MAIN, WHO, OpenBranch
 from benchmarks.scenarios import expect
 from benchmarks.timing import Stopwatch
@@ -65,8 +63,9 @@ class Place:
 
 
 def node_counts(repository: Repository) -> tuple[int, int]:
-    """Nodes read and written so far; those that a cache gave are not counted."""
-    return repository.objects.reads, repository.objects.writes
+    """Nodes of trees looked at and put so far, whether they were in a cache or not."""
+    nodes = repository.trees.nodes
+    return nodes.reads, nodes.writes
 
 
 class ScalingRepository:
@@ -150,14 +149,9 @@ class ScalingRepository:
                 database.execute("insert into rows (content) values (?)", (self._content(),))
 
     def _diff(self, measure: Measure, changes: int) -> None:
-        """Of the last two commits, without decoded nodes in memory, as a command that was started for it."""
-        repository = self._branch.repository
-        trees = repository.trees.fork()
-        old, new = (get_commit(repository.objects, commit) for commit in (self._old, self._new))
+        """Of the last two commits."""
         with self._timed(measure):
-            found = list(
-                diff(Version(trees, old.root, ObjectId(old.links)), Version(trees, new.root, ObjectId(new.links)))
-            )
+            found = list(self._branch.repository.diff(self._old, self._new))
         expect("the number of differences", sum(change.kind == EntryKind.FILE for change in found), changes)
 
     def _look_up(self, measure: Measure) -> None:

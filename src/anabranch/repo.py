@@ -30,7 +30,7 @@ from anabranch.versions.trees import EMPTY_TREE, Trees, Version
 from anabranch.worktree import checkpoint
 from anabranch.worktree.branch import Branch, new_worktree, open_worktree
 from anabranch.worktree.changes import changes, is_clean
-from anabranch.worktree.checkpoint import Cut, WorktreeRow
+from anabranch.worktree.checkpoint import Cut, Ending, WorktreeRow
 from anabranch.worktree.content import Overlays, Sources
 from anabranch.worktree.keeper import Keeper
 from anabranch.worktree.numbers import Numbers
@@ -332,13 +332,12 @@ class Repository:
             nonlocal number, objects
             objects = self.objects.write(batch)
             number = self.refs.advance(batch, name, expected, built.commit, who)
-            checkpoint.sweep_some(batch, branch.number, frozen)
             row = WorktreeRow(branch.number, table.root, built.commit, (table.generation,))
             checkpoint.put_row(batch, name, row)
             for key, value in built.numbers:
                 batch.set(NUMBERS, key, value)
 
-        checkpoint.write(self.meta, self.overlays, cut, also)
+        checkpoint.write(self.meta, self.overlays, cut, Ending(branch.number, frozen, also))
         self.objects.written(objects)
         return number
 

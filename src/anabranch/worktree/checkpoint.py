@@ -104,8 +104,22 @@ def rebased_rows(number: int, directories: Iterable[Node]) -> list[tuple[str, by
     return [(NODES, _PLACE.pack(number, node.generation, node.ino), encode_node(node)) for node in directories]
 
 
-def write(meta: Environment, overlays: Overlays, cut: Cut, also: Callable[[Batch], None] | None = None) -> None:
-    """Make a cut durable, in one transaction with what `also` writes. Any thread may call this."""
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A generation of a working tree that ends with the transaction that writes a cut, and what else goes into it."""
+
+    number: int
+    generation: int
+    also: Callable[[Batch], None]
+
+
+def write(meta: Environment, overlays: Overlays, cut: Cut, ending: Ending | None = None) -> None:
+    """Make a cut durable, in one transaction. Any thread may call this.
+
+    Rows of a generation that ends with it would be deleted at once. They are left out: LMDB would find room for them
+    first, with all the small files that they hold, and its file never shrinks.
+    """
+    ended = b"" if ending is None else _PREFIX.pack(ending.number, ending.generation)
     for number in sorted(cut.sync):
         overlays.sync(number)
     if cut.sync:
@@ -114,9 +128,12 @@ def write(meta: Environment, overlays: Overlays, cut: Cut, also: Callable[[Batch
         for table, key, value in cut.rows:
             if table == WORKTREES and value is not None and _moved(batch, key, value):
                 continue
+            if ending is not None and table in (NODES, NAMES) and key.startswith(ended):
+                continue
             batch.set(table, key, value)
-        if also is not None:
-            also(batch)
+        if ending is not None:
+            ending.also(batch)
+            sweep_some(batch, ending.number, ending.generation)
 
 
 def _moved(batch: Batch, key: bytes, value: bytes) -> bool:

@@ -78,7 +78,7 @@ def test_a_record_of_another_kind_is_damage() -> None:
 def forged(raw_size: int, payload: bytes, codec: int = 1) -> bytes:
     """A record with a right checksum over a wrong header: what a faulty writer would leave."""
     identity = ObjectId(bytes(ID_SIZE))
-    head = HEADER.pack(1, Kind.CHUNK, codec, 0, raw_size, len(payload), 0)[:16]
+    head = HEADER.pack(1, Kind.CHUNK, codec, 0, 0, raw_size, len(payload), 0)[:16]
     return head + checksum(identity, head, payload).to_bytes(8, "little") + payload
 
 

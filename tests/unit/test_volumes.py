@@ -40,9 +40,11 @@ def test_every_record_is_read_back_from_its_place_across_blocks_batches_and_reop
         for place, record in written:
             assert volumes.read(place) == record
         if written:
-            assert b"".join(volumes.log(0)) == b"".join(record for _, record in written)
+            positions, blocks = zip(*volumes.blocks(0), strict=True)
+            assert b"".join(blocks) == b"".join(record for _, record in written)
             assert volumes.end(0) == sum(len(record) for _, record in written)
-            *full, last = volumes.log(0)
+            assert list(positions) == [n * BLOCK for n in range(len(blocks))]
+            *full, last = blocks
             assert all(len(block) == BLOCK for block in full)
             assert 1 <= len(last) <= BLOCK
         volumes.close()

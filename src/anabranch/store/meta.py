@@ -9,7 +9,7 @@ import threading
 from anabranch.errors import AmbiguousError, DamagedError, NotFoundError
 from anabranch.ids import ObjectId
 from anabranch.store.env import Environment
-from anabranch.store.records import Kind, frame, object_id, unframe
+from anabranch.store.records import Kind, frame, kind_of, object_id, unframe
 
 OBJECTS = "objects"
 REFS = "refs"
@@ -45,6 +45,8 @@ class ObjectStore:
             return identity
         record = frame(kind, identity, raw)
         with self._lock:
+            if identity in self._pending:
+                return identity
             self._pending[identity] = record
             self._pending_size += len(record)
             self.writes += 1
@@ -70,9 +72,7 @@ class ObjectStore:
             batch = dict(self._pending)
         if not batch:
             return
-        with self._meta.write() as meta:
-            for identity, record in sorted(batch.items()):
-                meta.put(OBJECTS, identity, record)
+        self._meta.put_all(OBJECTS, list(batch.items()))
         with self._lock:
             for identity in batch:
                 if identity in self._pending:
@@ -81,12 +81,12 @@ class ObjectStore:
     def find(self, kind: Kind, digits: str) -> ObjectId:
         """The one object of a kind whose id starts with hexadecimal digits.
 
-        Raises NotFoundError, or AmbiguousError when there are several.
+        Raises NotFoundError, AmbiguousError when there are several, DamagedError when one that starts so is damaged.
         """
         prefix = bytes.fromhex(digits[: len(digits) // 2 * 2])
         matches = []
         for key, record in self._meta.scan(OBJECTS, prefix):
-            if record[1] == kind and key.hex().startswith(digits):
+            if key.hex().startswith(digits) and kind_of(ObjectId(key), record) == kind:
                 matches.append(ObjectId(key))
             if len(matches) > 1:
                 raise AmbiguousError(

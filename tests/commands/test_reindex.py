@@ -79,7 +79,7 @@ def test_who_does_not_own_the_repository_may_not_reindex(repo: Repo):
 
 @pytest.mark.mounted
 def test_a_mounted_repository_is_not_reindexed(mount: Mount):
-    repo = Repo(mount.repository)
+    repo = Repo(mount.path)
     before = (repo.path / "index.mdb").stat().st_ino
     hinted(repo.ana("reindex"), 3, "already mounted", "ana umount")
     assert (repo.path / "index.mdb").stat().st_ino == before

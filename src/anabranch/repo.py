@@ -105,11 +105,14 @@ class Repository:
     def __init__(self, path: Path, *, writable: bool = False) -> None:
         self.layout = layouts.check(path, writable=writable)
         self.writable = writable
-        try:
-            self.meta = Environment(self.layout.meta, TABLES, writable=writable)
-            self.chunks = ChunkStore(path, writable=writable)
-        except OSError as error:
-            raise DamagedError(f"{path} cannot be opened: {error.strerror or error}") from error
+        with contextlib.ExitStack() as opened:
+            try:
+                self.meta = Environment(self.layout.meta, TABLES, writable=writable, create=False)
+                opened.callback(self.meta.close)
+                self.chunks = ChunkStore(path, writable=writable)
+            except OSError as error:
+                raise DamagedError(f"{path} cannot be opened: {error.strerror or error}") from error
+            opened.pop_all()
         self.objects = ObjectStore(self.meta)
         self.refs = Refs(self.meta, self.objects)
         self.trees = Trees(self.objects)

@@ -12,6 +12,7 @@ import msgspec
 
 from anabranch.ids import RefName, short
 from anabranch.repo import Committed, VersionName
+from anabranch.store.reindex import Rebuilt
 from anabranch.versions.diff import Change, ChangeKind
 from anabranch.versions.objects import Entry, EntryKind
 from anabranch.versions.refs import Ref
@@ -132,6 +133,29 @@ def status_json(base: VersionName, changes: list[Change]) -> Json:
         "base": version_json(base),
         "clean": not changes,
         "changes": [*map(change_json, changes)],
+    }
+
+
+# --- the store ---
+
+
+def reindexed_text(rebuilt: Rebuilt) -> str:
+    """`12,345 chunks in 2 volumes, 0 damaged records`, and where each of these lies."""
+    chunks, volumes, damaged = (
+        f"{count:,} {word if count == 1 else word + 's'}"
+        for count, word in (
+            (rebuilt.chunks, "chunk"), (rebuilt.volumes, "volume"), (len(rebuilt.damaged), "damaged record"),
+        )
+    )  # fmt: skip
+    return f"{chunks} in {volumes}, {damaged}\n" + "".join(f"damaged: {damage}\n" for damage in rebuilt.damaged)
+
+
+def reindexed_json(rebuilt: Rebuilt) -> Json:
+    """A rebuilding of the index for scripts."""
+    return {
+        "chunks": rebuilt.chunks,
+        "volumes": rebuilt.volumes,
+        "damaged": [msgspec.structs.asdict(damage) for damage in rebuilt.damaged],
     }
 
 

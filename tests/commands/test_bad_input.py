@@ -230,7 +230,20 @@ def run_ana_command(command: str, repo: Repo) -> list[str]:
 def test_help_says_what_exit_codes_mean(tmp_path: Path):
     text = done(run_ana("--help", cwd=tmp_path))
     assert "Exit codes" in text
-    for command in ("init", "mount", "umount", "commit", "status", "log", "diff", "branch", "tag", "cat", "ls"):
+    for command in (
+        "init",
+        "mount",
+        "umount",
+        "commit",
+        "status",
+        "log",
+        "diff",
+        "branch",
+        "tag",
+        "cat",
+        "ls",
+        "reindex",
+    ):
         assert command in text
         assert "Example" in done(run_ana(command, "-h", cwd=tmp_path))
     assert done(run_ana("--version", cwd=tmp_path)).startswith("ana")

@@ -122,7 +122,7 @@ def test_a_flipped_bit_anywhere_in_a_stored_chunk_is_damage(chunks: ChunkStore, 
 def test_a_damaged_row_of_the_index_is_damage(chunks: ChunkStore) -> None:
     identity, _ = chunks.put(b"chunk")
     chunks.flush()
-    with chunks._index.write() as batch:
+    with chunks._index._env.write() as batch:
         row = bytearray(batch.get("chunks", identity) or b"")
         row[-1] ^= 1
         batch.put("chunks", identity, bytes(row))
@@ -133,7 +133,7 @@ def test_a_damaged_row_of_the_index_is_damage(chunks: ChunkStore) -> None:
 def test_an_index_row_that_leads_to_another_chunk_is_damage(chunks: ChunkStore) -> None:
     one, other = chunks.put(b"one" * 100)[0], chunks.put(b"two" * 100)[0]
     chunks.flush()
-    with chunks._index.write() as batch:
+    with chunks._index._env.write() as batch:
         batch.put("chunks", one, batch.get("chunks", other) or b"")
     with pytest.raises(DamagedError, match="another record"):
         chunks.get(one)

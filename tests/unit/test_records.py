@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from anabranch.errors import DamagedError
 from anabranch.ids import ID_SIZE, ObjectId
 from anabranch.store import records
-from anabranch.store.records import HEADER, Kind, checksum, frame, hash_name, object_id, seal, unframe, unseal
+from anabranch.store.meta import OBJECTS, ObjectStore
+from anabranch.store.records import HEADER, Kind, checksum, frame, hash_name, kind_of, object_id, seal, unframe, unseal
 from tests.unit.helpers import examples, random_bytes
 
 CONTENTS = {
@@ -53,6 +54,38 @@ def test_every_flipped_bit_of_a_record_is_damage(raw: bytes) -> None:
                 unframe(Kind.CHUNK, identity, bytes(touched))
 
 
+@pytest.mark.parametrize("kind", [Kind.CHUNK, Kind.MANIFEST, Kind.TREE, Kind.COMMIT])
+@pytest.mark.parametrize("raw", [b"", random_bytes(1, 90), b"text that shrinks " * 20], ids=["empty", "raw", "zstd"])
+def test_every_truncation_and_every_other_byte_anywhere_in_a_stored_object_is_damage(
+    objects: ObjectStore, kind: Kind, raw: bytes
+) -> None:
+    """P35: as the store reads it, values of no bytes at all included."""
+    identity = object_id(kind, raw)
+    record = frame(kind, identity, raw)
+    touched = [record[:end] for end in range(len(record))] + [record + b"\0"]
+    for at in range(len(record)):
+        touched += [record[:at] + bytes([record[at] ^ bits]) + record[at + 1 :] for bits in (1, 2, 4, 0x80, 0xFF)]
+    for wrong in touched:
+        with pytest.raises(DamagedError):
+            unframe(kind, identity, wrong)
+        with pytest.raises(DamagedError):
+            kind_of(identity, wrong)
+    assert kind_of(identity, record) == kind
+    for wrong in touched[:: len(touched) // 20]:
+        objects._meta.put_all(OBJECTS, [(identity, wrong)])
+        with pytest.raises(DamagedError):
+            objects.get(kind, identity)
+        with pytest.raises(DamagedError):
+            objects.find(kind, identity.hex()[:8])
+
+
+def test_a_frame_that_names_another_size_than_the_header_is_damage_before_it_is_unpacked() -> None:
+    """A frame of a few bytes may claim an exabyte."""
+    claims = b"\x28\xb5\x2f\xfd\xe0" + (1 << 60).to_bytes(8, "little") + b"\x01\0\0"
+    with pytest.raises(DamagedError, match="wrong length"):
+        unframe(Kind.CHUNK, ObjectId(bytes(ID_SIZE)), forged(100, claims))
+
+
 @given(st.binary(max_size=400))
 @examples(100)
 def test_noise_is_damage(noise: bytes) -> None:
@@ -78,7 +111,7 @@ def test_a_record_of_another_kind_is_damage() -> None:
 def forged(raw_size: int, payload: bytes, codec: int = 1) -> bytes:
     """A record with a right checksum over a wrong header: what a faulty writer would leave."""
     identity = ObjectId(bytes(ID_SIZE))
-    head = HEADER.pack(1, Kind.CHUNK, codec, 0, raw_size, len(payload), 0)[:16]
+    head = HEADER.pack(1, Kind.CHUNK, codec, 0, 0, raw_size, len(payload), 0)[:16]
     return head + checksum(identity, head, payload).to_bytes(8, "little") + payload
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from anabranch.errors import DamagedError
 from anabranch.store import volumes as module
-from anabranch.store.volumes import BLOCK, Place, Volumes
+from anabranch.store.volumes import BLOCK, LOG_MAX, Place, Volumes
 from tests.unit.helpers import examples, random_bytes, scratch
 
 
@@ -40,9 +40,11 @@ def test_every_record_is_read_back_from_its_place_across_blocks_batches_and_reop
         for place, record in written:
             assert volumes.read(place) == record
         if written:
-            assert b"".join(volumes.log(0)) == b"".join(record for _, record in written)
+            positions, blocks = zip(*volumes.blocks(0), strict=True)
+            assert b"".join(blocks) == b"".join(record for _, record in written)
             assert volumes.end(0) == sum(len(record) for _, record in written)
-            *full, last = volumes.log(0)
+            assert list(positions) == [n * BLOCK for n in range(len(blocks))]
+            *full, last = blocks
             assert all(len(block) == BLOCK for block in full)
             assert 1 <= len(last) <= BLOCK
         volumes.close()
@@ -92,3 +94,40 @@ def test_a_block_that_is_missing_from_the_middle_is_damage(volumes: Volumes) -> 
         batch.delete("blocks", (1).to_bytes(4, "big"))
     with pytest.raises(DamagedError):
         volumes.read(where)
+
+
+@pytest.mark.parametrize("content", [b"", b"short", bytes(BLOCK - 1), bytes(BLOCK + 1)])
+def test_a_block_of_a_wrong_size_in_the_middle_is_damage(volumes: Volumes, content: bytes) -> None:
+    (where,) = volumes.append([bytes(3 * BLOCK)])
+    with volumes._volume(0).write() as batch:
+        batch.put("blocks", (1).to_bytes(4, "big"), content)
+    with pytest.raises(DamagedError):
+        volumes.read(where)
+    assert volumes.read(Place(0, 2 * BLOCK, 100)) == bytes(100)
+
+
+@pytest.mark.parametrize(
+    ("key", "content"), [((3).to_bytes(4, "big"), b""), ((3).to_bytes(4, "big"), bytes(BLOCK + 1)), (b"\xff", b"x")]
+)
+def test_nothing_is_appended_to_a_volume_that_does_not_end_with_a_block(
+    volumes: Volumes, key: bytes, content: bytes
+) -> None:
+    volumes.append([bytes(3 * BLOCK)])
+    with volumes._volume(0).write() as batch:
+        batch.put("blocks", key, content)
+    with pytest.raises(DamagedError, match="does not end with a block"):
+        volumes.append([b"more"])
+
+
+@pytest.mark.parametrize("absurd", [Place(0, LOG_MAX, 1), Place(0, (1 << 64) - 1, 1), Place((1 << 32) - 1, 0, 1)])
+def test_a_place_that_no_volume_has_is_damage(volumes: Volumes, absurd: Place) -> None:
+    volumes.append([b"abc"])
+    with pytest.raises(DamagedError):
+        volumes.read(absurd)
+
+
+def test_files_that_are_no_volumes_are_not_taken_for_some(volumes: Volumes, place: Path) -> None:
+    for name in ("notes.mdb", "1.mdb", "000007.mdb.old", "²²²²²².mdb"):
+        (place / name).touch()
+    assert volumes.append([b"abc"]) == [Place(0, 0, 3)]
+    assert volumes.numbers() == [0]

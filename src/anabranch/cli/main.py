@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 import anabranch
-from anabranch.cli import history, mounting, names, work
+from anabranch.cli import history, mending, mounting, names, work
 from anabranch.cli.context import EnoughError, branch_option, repository_option
 from anabranch.errors import AnabranchError
 from anabranch.report import show_path
@@ -34,7 +34,7 @@ def ana(repository: Path | None, branch: str | None) -> None:
 
 for command in (
     mounting.init, mounting.mount, mounting.umount, work.status, work.commit, work.diff, history.log,
-    history.show_version, history.ls, history.cat, names.branch, names.tag,
+    history.show_version, history.ls, history.cat, names.branch, names.tag, mending.reindex,
 ):  # fmt: skip
     ana.add_command(command)
 

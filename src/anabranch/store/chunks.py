@@ -4,7 +4,6 @@ A put is durable after `flush`. The order is volume, then index: an index row al
 Safe for use by several threads; hashing and compressing happen outside every lock and every transaction.
 """
 
-import struct
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -12,14 +11,12 @@ from pathlib import Path
 
 from anabranch.errors import DamagedError
 from anabranch.ids import ID_SIZE, ObjectId
-from anabranch.store.env import Environment
-from anabranch.store.records import HEADER, Kind, frame, object_id, seal, unframe, unseal
-from anabranch.store.volumes import Place, Volumes
+from anabranch.store.index import Index
+from anabranch.store.records import Kind, frame, object_id, unframe
+from anabranch.store.volumes import Volumes
 
 BATCH = 4 * 1024 * 1024
 CACHE = 64 * 1024 * 1024
-_TABLE = "chunks"
-_PLACE = struct.Struct("<IQI")
 
 
 class Cache:
@@ -52,13 +49,13 @@ class Cache:
 
 
 class ChunkStore:
-    """The chunks of a repository."""
+    """The chunks of a repository. Raises DamagedError when its index cannot be used."""
 
     def __init__(self, directory: Path, *, writable: bool) -> None:
         if writable:
             (directory / "volumes").mkdir(exist_ok=True)
         self.volumes = Volumes(directory / "volumes", writable=writable)
-        self._index = Environment(directory / "index.mdb", [_TABLE], writable=writable)
+        self._index = Index(directory, writable=writable, create=not self.volumes.numbers())
         self._lock = threading.Lock()
         self._flush_lock = threading.Lock()
         self._pending: dict[ObjectId, bytes] = {}
@@ -96,17 +93,14 @@ class ChunkStore:
             if not batch:
                 return
             places = self.volumes.append(list(batch.values()))
-            rows = sorted(zip(batch, places, strict=True))
-            with self._index.write() as index:
-                for identity, place in rows:
-                    index.put(_TABLE, identity, seal(_PLACE.pack(*place)))
+            self._index.put(zip(batch, places, strict=True))
             with self._lock:
                 for identity in batch:
                     self._pending_size -= len(self._pending.pop(identity))
 
     def has(self, identity: ObjectId) -> bool:
-        """Whether the chunk is in the index."""
-        return self._index.get(_TABLE, identity) is not None
+        """Whether the chunk is in the index. Raises DamagedError when its row there is damaged."""
+        return self._index.get(identity) is not None
 
     def get(self, identity: ObjectId) -> bytes:
         """The content of a chunk, checked. Raises DamagedError when it is missing or wrong."""
@@ -127,11 +121,10 @@ class ChunkStore:
             pending = self._pending.get(identity)
         if pending is not None:
             return memoryview(pending)[ID_SIZE:]
-        row = self._index.get(_TABLE, identity)
-        if row is None:
+        place = self._index.get(identity)
+        if place is None:
             raise DamagedError(f"chunk {identity.hex()} is missing")
-        place = Place(*_PLACE.unpack(unseal(row, f"index row of chunk {identity.hex()}")))
         stored = memoryview(self.volumes.read(place))
-        if len(stored) < ID_SIZE + HEADER.size or bytes(stored[:ID_SIZE]) != identity:
+        if bytes(stored[:ID_SIZE]) != identity:
             raise DamagedError(f"chunk {identity.hex()}: another record stands in its place")
         return stored[ID_SIZE:]

@@ -1,14 +1,18 @@
 """LMDB environments with named tables.
 
-An environment is one file. Any number of threads and processes read it; writing is one transaction at a time, made
-and ended inside one `with env.write()` block, so it never leaves the thread that began it. Nothing survives fork.
-LMDB's default durability is kept: when `write()` returns, the transaction survives a power cut.
+An environment is one file. Any number of threads and processes read it, each in transactions of its own. There is one
+writer: `write()` holds a lock, so one thread of this process writes at a time, and the repository's lock
+(daemon/lock.py) keeps other processes from writing. A write transaction begins and ends inside one
+`with env.write()` block, so it never leaves the thread that began it; others wait meanwhile, so nothing is hashed or
+compressed in it, and many rows go through `put_all`, which lets others in between. Nothing survives fork. LMDB's
+default durability is kept: when `write()` returns, the transaction survives a power cut.
 """
 
 import errno
 import os
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,9 +23,18 @@ from anabranch.errors import DamagedError
 MAP_SIZE = 1 << 40
 """Address space reserved for an environment, in bytes; the file itself grows only as needed."""
 
+BATCH_BYTES = 4 * 1024 * 1024
+"""At most so many bytes of rows (or one row) in a transaction of `put_all`,"""
+BATCH_SECONDS = 0.05
+"""which puts for at most so long before it lets other writers in."""
+
 _FULL = 8 * 1024 * 1024
 """Free bytes below which a failed write means a full disk."""
-_DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.PanicError)
+_DAMAGE = (
+    lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.PanicError,
+    lmdb.NotFoundError, lmdb.IncompatibleError,
+)  # fmt: skip
+"""Of these, the last two mean that a table is not there or is another one; a key that is not there raises nothing."""
 
 
 class Batch:
@@ -69,26 +82,65 @@ class Batch:
 
 
 class Environment:
-    """One LMDB file with its tables."""
+    """One LMDB file with its tables.
 
-    def __init__(self, path: Path, tables: Sequence[str], *, writable: bool = True, map_size: int = MAP_SIZE) -> None:
+    With `create`, a writable one that is not there is made, and so are tables. With `whole`, a file that lacks pages
+    is refused: for tables from which nothing is ever deleted.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        tables: Sequence[str],
+        *,
+        writable: bool = True,
+        create: bool = True,
+        whole: bool = False,
+        map_size: int = MAP_SIZE,
+    ) -> None:
         self.path = path
         self._lock = threading.Lock()
+        create = create and writable
+        if not create:
+            _check_there(path)
         try:
             self._env = lmdb.open(
                 str(path), map_size=map_size, subdir=False, max_dbs=len(tables), max_readers=1022, readonly=not writable
             )
-            if writable:
-                self._env.reader_check()  # a killed reader's slot would keep pages from being used again
-            self.tables = {name: self._env.open_db(name.encode(), create=writable) for name in tables}
+            try:
+                self._check_length(writable=writable, whole=whole)
+                if writable:
+                    self._env.reader_check()  # a killed reader's slot would keep pages from being used again
+                self.tables = {name: self._env.open_db(name.encode(), create=create) for name in tables}
+            except BaseException:
+                self._env.close()  # or this process could not open it a second time
+                raise
         except _DAMAGE as error:
             raise DamagedError(f"{path} is not a readable LMDB file: {error}") from error
         except lmdb.Error as error:
             raise translate(error, path) from error
 
+    def _check_length(self, *, writable: bool, whole: bool) -> None:
+        """To read a page beyond the file's end would kill the process (SIGBUS); to read zeros there is damage.
+
+        A sound file may lack pages: LMDB does not write one that a transaction took at the end and then freed.
+        """
+        end = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
+        if self.path.stat().st_size >= end:
+            return
+        if whole:
+            raise DamagedError(f"{self.path} is cut off")
+        if writable:
+            os.truncate(self.path, end)
+
     def close(self) -> None:
         """Close the file; no transaction may be open."""
         self._env.close()
+
+    def count(self, table: str) -> int:
+        """The number of rows of a table."""
+        with self.reading() as transaction:
+            return int(transaction.stat(self.tables[table])["entries"])
 
     def get(self, table: str, key: bytes) -> bytes | None:
         """The value of one key, in a read transaction of its own."""
@@ -133,6 +185,40 @@ class Environment:
                     yield Batch(self, transaction)
             except lmdb.Error as error:
                 raise translate(error, self.path) from error
+
+    def put_all(
+        self, table: str, rows: Sequence[tuple[bytes, bytes]], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Put many finished rows, in the order of their keys, in as many transactions as keep each one short.
+
+        After an error a part of them, the first by key, is there.
+        """
+        todo = sorted(rows)
+        done = 0
+        while done < len(todo):
+            with self.write() as batch:
+                end, size = clock() + BATCH_SECONDS, _size(todo[done])
+                while True:
+                    batch.put(table, *todo[done])
+                    done += 1
+                    if done == len(todo) or clock() >= end:
+                        break
+                    size += _size(todo[done])
+                    if size > BATCH_BYTES:
+                        break
+
+
+def _size(row: tuple[bytes, bytes]) -> int:
+    return len(row[0]) + len(row[1])
+
+
+def _check_there(path: Path) -> None:
+    """LMDB would make a file that is not there, and fill an empty one."""
+    try:
+        if path.stat().st_size == 0:
+            raise DamagedError(f"{path} is empty")
+    except FileNotFoundError:
+        raise DamagedError(f"{path} is missing") from None
 
 
 def _last(cursor: lmdb.Cursor, prefix: bytes) -> tuple[bytes, bytes] | None:

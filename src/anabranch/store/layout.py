@@ -106,7 +106,12 @@ def write_record(layout: Layout) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.rename(layout.record)
-    descriptor = os.open(layout.path, os.O_RDONLY)
+    sync_directory(layout.path)
+
+
+def sync_directory(path: Path) -> None:
+    """Make what was renamed in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from anabranch.errors import AmbiguousError, DamagedError, NotFoundError
 from anabranch.ids import ObjectId
 from anabranch.store.env import Batch, Environment
-from anabranch.store.records import Kind, frame, object_id, unframe
+from anabranch.store.records import Kind, frame, kind_of, object_id, unframe
 
 OBJECTS = "objects"
 REFS = "refs"
@@ -44,6 +44,8 @@ class ObjectStore:
             return identity
         record = frame(kind, identity, raw)
         with self._lock:
+            if identity in self._pending:
+                return identity
             self._pending[identity] = record
             self._pending_size += len(record)
             full = self._pending_size >= BATCH
@@ -67,9 +69,7 @@ class ObjectStore:
             batch = dict(self._pending)
         if not batch:
             return
-        with self._meta.write() as meta:
-            for identity, record in sorted(batch.items()):
-                meta.put(OBJECTS, identity, record)
+        self._meta.put_all(OBJECTS, list(batch.items()))
         self.written(batch)
 
     def write(self, batch: Batch) -> list[ObjectId]:
@@ -90,12 +90,12 @@ class ObjectStore:
     def find(self, kind: Kind, digits: str) -> ObjectId:
         """The one object of a kind whose id starts with hexadecimal digits.
 
-        Raises NotFoundError, or AmbiguousError when there are several.
+        Raises NotFoundError, AmbiguousError when there are several, DamagedError when one that starts so is damaged.
         """
         prefix = bytes.fromhex(digits[: len(digits) // 2 * 2])
         matches = []
         for key, record in self._meta.scan(OBJECTS, prefix):
-            if record[1] == kind and key.hex().startswith(digits):
+            if key.hex().startswith(digits) and kind_of(ObjectId(key), record) == kind:
                 matches.append(ObjectId(key))
             if len(matches) > 1:
                 raise AmbiguousError(

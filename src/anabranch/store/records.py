@@ -1,13 +1,15 @@
 """Framing of stored objects: identity, compression, checksum. Pure; docs/format.md, "Record", has every byte.
 
-`frame` and `unframe` are each other's inverse. Every length is checked before it is trusted, and the checksum covers
-id, header and payload, so a record that was stored under another id is damage too.
+`frame` and `unframe` are each other's inverse, `seal` and `unseal` too. Every length is checked before it is trusted,
+and the checksum covers id, header and payload, so a record that was stored under another id is damage too. Whatever
+bytes a reader is given, it returns what was stored or raises DamagedError. Any thread may call any of this.
 """
 
 import struct
 import threading
 from enum import IntEnum
 from functools import cache
+from typing import NamedTuple
 
 import zstandard
 from blake3 import blake3
@@ -17,10 +19,12 @@ from anabranch.errors import DamagedError
 from anabranch.ids import ObjectId
 
 FORMAT = 1
-HEADER = struct.Struct("<BBBxIIIQ")
+HEADER = struct.Struct("<BBBBIIIQ")
 MAX_RAW = 32 * 1024 * 1024
 LEVEL = 1
 _RAW, _ZSTD = 0, 1
+_UNKNOWN_SIZE = -1
+"""What zstandard says of a frame that does not name the size of its content."""
 
 
 class Kind(IntEnum):
@@ -32,6 +36,15 @@ class Kind(IntEnum):
     COMMIT = 4
     ROW = 5
     """A row of a branch log: never stored as an object, but chained by its id."""
+
+
+class Header(NamedTuple):
+    """What a record says of itself, as far as readers need it."""
+
+    codec: int
+    raw_size: int
+    stored_size: int
+    check: int
 
 
 class _PerThread(threading.local):
@@ -64,32 +77,58 @@ def frame(kind: Kind, identity: ObjectId, raw: bytes | memoryview) -> bytes:
     codec = _ZSTD
     if len(payload) * 20 > len(raw) * 19:
         payload, codec = raw, _RAW
-    head = HEADER.pack(FORMAT, kind, codec, 0, len(raw), len(payload), 0)[:16]
+    head = HEADER.pack(FORMAT, kind, codec, 0, 0, len(raw), len(payload), 0)[:16]
     return b"".join((head, checksum(identity, head, payload).to_bytes(8, "little"), payload))
 
 
 def unframe(kind: Kind, identity: ObjectId, record: bytes | memoryview) -> bytes:
     """The canonical bytes of a record. Raises DamagedError."""
-    if len(record) < HEADER.size:
-        raise _damaged(kind, identity, "the record is cut off")
-    version, stored_kind, codec, dictionary, raw_size, stored_size, check = HEADER.unpack_from(record)
+    header = verify(kind, identity, record)
     payload = memoryview(record)[HEADER.size :]
-    if version != FORMAT or stored_kind != kind or dictionary or codec not in (_RAW, _ZSTD):
-        raise _damaged(kind, identity, "the record has an unknown header")
-    if stored_size != len(payload) or raw_size > MAX_RAW or record[3]:
-        raise _damaged(kind, identity, "the record has a wrong length")
-    if check != checksum(identity, record[:16], payload):
-        raise _damaged(kind, identity, "the checksum does not match")
-    if codec == _RAW:
-        raw = bytes(payload)
-    else:
-        try:
-            raw = _zstd.decompressor.decompress(payload, max_output_size=raw_size)
-        except zstandard.ZstdError as error:
-            raise _damaged(kind, identity, str(error)) from error
-    if len(raw) != raw_size:
+    if header.codec == _RAW:
+        return bytes(payload)
+    try:
+        if zstandard.frame_content_size(payload) not in (_UNKNOWN_SIZE, header.raw_size):
+            raise _damaged(kind, identity, "the content has a wrong length")
+        raw = _zstd.decompressor.decompress(payload, max_output_size=header.raw_size)
+    except zstandard.ZstdError as error:
+        raise _damaged(kind, identity, str(error)) from error
+    if len(raw) != header.raw_size:
         raise _damaged(kind, identity, "the content has a wrong length")
     return raw
+
+
+def verify(kind: Kind, identity: ObjectId, record: bytes | memoryview) -> Header:
+    """The header of a whole record with a right checksum; the payload is not looked into. Raises DamagedError."""
+    header = read_header(kind, identity, record)
+    payload = memoryview(record)[HEADER.size :]
+    if header.stored_size != len(payload):
+        raise _damaged(kind, identity, "the record has a wrong length")
+    if header.check != checksum(identity, record[:16], payload):
+        raise _damaged(kind, identity, "the checksum does not match")
+    return header
+
+
+def read_header(kind: Kind, identity: ObjectId, record: bytes | memoryview) -> Header:
+    """The header at the start of a record, if it is one that a writer makes. Raises DamagedError."""
+    if len(record) < HEADER.size:
+        raise _damaged(kind, identity, "the record is cut off")
+    version, stored_kind, codec, reserved, dictionary, raw_size, stored_size, check = HEADER.unpack_from(record)
+    if version != FORMAT or stored_kind != kind or dictionary or reserved or codec not in (_RAW, _ZSTD):
+        raise _damaged(kind, identity, "the record has an unknown header")
+    if max(raw_size, stored_size) > MAX_RAW or (codec == _RAW and raw_size != stored_size):
+        raise _damaged(kind, identity, "the record has a wrong length")
+    return Header(codec, raw_size, stored_size, check)
+
+
+def kind_of(identity: ObjectId, record: bytes | memoryview) -> Kind:
+    """The kind of a record with a right checksum. Raises DamagedError."""
+    try:
+        kind = Kind(record[1])
+    except (IndexError, ValueError):
+        raise DamagedError(f"object {identity.hex()}: the record has an unknown header") from None
+    verify(kind, identity, record)
+    return kind
 
 
 def checksum(*parts: bytes | memoryview) -> int:

@@ -1,0 +1,57 @@
+"""ana reindex: mending what can be made anew from the rest."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from anabranch import report
+from anabranch.cli.context import find, json_option, repository_option, show, show_json
+from anabranch.daemon import lock as locks
+from anabranch.errors import DamagedError
+from anabranch.store.layout import check
+from anabranch.store.reindex import Progress, rebuild
+
+_STEP = 16 * 1024 * 1024
+"""Bytes between two drawings of the progress bar."""
+
+
+@click.command()
+@repository_option
+@json_option
+def reindex(repository: Path | None, as_json: bool) -> None:
+    """Rebuild the index of the chunks (index.mdb) from the volumes.
+
+    For when it is missing or damaged; the repository must not be mounted. All of every volume is read and checked.
+
+    \b
+    Example: ana reindex -R /data/repo
+    Exit code 4: something in the volumes is damaged; it is named, and everything else is indexed.
+    """
+    layout = check(find(repository, None).path, writable=True)
+    with locks.acquire(layout), _progress() as progress:
+        rebuilt = rebuild(layout.path, progress)
+    show_json(report.reindexed_json(rebuilt)) if as_json else show(report.reindexed_text(rebuilt))
+    if rebuilt.damaged:
+        raise DamagedError(f"the volumes of {layout.path} are damaged; what is intact is indexed")
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """A bar on the terminal; without one nothing."""
+    if not sys.stderr.isatty():
+        yield lambda scanned, total: None
+        return
+    with click.progressbar(length=1, label="Reading the volumes", file=sys.stderr, update_min_steps=_STEP) as bar:
+        last = 0
+
+        def progress(scanned: int, total: int) -> None:
+            nonlocal last
+            bar.length = total
+            bar.update(scanned - last)
+            last = scanned
+
+        yield progress
+        bar.update(_STEP)

@@ -1,0 +1,68 @@
+"""The index: where each chunk lies. One LMDB environment, `index.mdb`; it owns no truth, for the volumes have it all.
+
+An index that is missing, cut off or no LMDB file is never made anew behind the user's back, since every chunk would be
+missing then: opening it says so, and `ana reindex` rebuilds it (`store/reindex.py`). Rows are sealed, and decoded with
+every number checked. Safe for use by several threads; docs/format.md, "Volume".
+"""
+
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+from anabranch.errors import DamagedError
+from anabranch.ids import ID_SIZE, ObjectId
+from anabranch.store.env import Environment
+from anabranch.store.records import HEADER, MAX_RAW, seal, unseal
+from anabranch.store.volumes import LOG_MAX, Place
+
+NAME = "index.mdb"
+_TABLE = "chunks"
+_PLACE = struct.Struct("<IQI")
+_MIN, _MAX = ID_SIZE + HEADER.size, ID_SIZE + HEADER.size + MAX_RAW
+
+
+def encode_place(place: Place) -> bytes:
+    """The row of a chunk."""
+    return seal(_PLACE.pack(*place))
+
+
+def decode_place(row: bytes, what: str) -> Place:
+    """The place that a row tells. Raises DamagedError, naming what it was, when no record can be there."""
+    packed = unseal(row, what)
+    if len(packed) != _PLACE.size:
+        raise DamagedError(f"{what} has a wrong length")
+    place = Place(*_PLACE.unpack(packed))
+    if not _MIN <= place.length <= _MAX or place.position + place.length > LOG_MAX:
+        raise DamagedError(f"{what} names a place that cannot be")
+    return place
+
+
+class Index:
+    """The places of a repository's chunks."""
+
+    def __init__(self, directory: Path, *, writable: bool, create: bool, name: str = NAME) -> None:
+        self._hint = f"ana reindex -R {directory}"
+        try:
+            self._env = Environment(directory / name, [_TABLE], writable=writable, create=create, whole=True)
+        except DamagedError as error:
+            raise DamagedError(error.message, hint=self._hint) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._env.close()
+
+    def get(self, identity: ObjectId) -> Place | None:
+        """Where a chunk lies, if it is here. Raises DamagedError."""
+        try:
+            row = self._env.get(_TABLE, identity)
+            return None if row is None else decode_place(row, f"index row of chunk {identity.hex()}")
+        except DamagedError as error:
+            raise DamagedError(error.message, hint=self._hint) from error
+
+    def put(self, places: Iterable[tuple[ObjectId, Place]]) -> None:
+        """Note many places, durably."""
+        self._env.put_all(_TABLE, [(identity, encode_place(place)) for identity, place in places])
+
+    def count(self) -> int:
+        """The number of chunks."""
+        return self._env.count(_TABLE)

@@ -1,0 +1,117 @@
+"""Rebuilding the index from the volumes. Only for the owner of the repository, with no store of it open.
+
+The new index is written beside the old one and takes its place at the end, so a crash leaves the old one or the new
+one. What is damaged is told and left out; everything else is indexed. Memory is bounded by BATCH_ROWS places and the
+window of a scan. Of several records of one chunk (a crash between volume and index leaves such) the last one counts.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from anabranch.errors import DamagedError
+from anabranch.ids import ObjectId
+from anabranch.store.index import NAME, Index
+from anabranch.store.layout import sync_directory
+from anabranch.store.scan import Found, Lost, scan
+from anabranch.store.volumes import Place, Volumes
+
+BATCH_ROWS = 100_000
+"""So many places are sorted at a time, which takes about 40 MB."""
+_NEW = f"{NAME}.new"
+
+Progress = Callable[[int, int], None]
+"""Told from time to time how many bytes were scanned, of how many in all."""
+
+
+class Damage(msgspec.Struct, frozen=True):
+    """A stretch of a volume's log without an intact record."""
+
+    volume: int
+    position: int
+    end: int
+    why: str
+
+    def __str__(self) -> str:
+        """`volume 0, from 512 to 70120: no intact record`."""
+        return f"volume {self.volume}, from {self.position} to {self.end}: {self.why}"
+
+
+class Rebuilt(msgspec.Struct, frozen=True):
+    """What a rebuilding came to."""
+
+    chunks: int
+    volumes: int
+    damaged: list[Damage]
+
+
+def rebuild(directory: Path, progress: Progress) -> Rebuilt:
+    """Make the index of a repository anew."""
+    _remove_new(directory)
+    volumes = Volumes(directory / "volumes", writable=True)
+    try:
+        index = Index(directory, writable=True, create=True, name=_NEW)
+        try:
+            damaged = _fill(index, volumes, progress)
+            rebuilt = Rebuilt(index.count(), len(volumes.numbers()), damaged)
+        finally:
+            index.close()
+        _replace(directory)
+        return rebuilt
+    except BaseException:
+        _remove_new(directory)
+        raise
+    finally:
+        volumes.close()
+
+
+def _fill(index: Index, volumes: Volumes, progress: Progress) -> list[Damage]:
+    numbers = volumes.numbers()
+    total = sum(volumes.size(number) for number in numbers)
+    before = 0
+    damaged: list[Damage] = []
+    batch: dict[ObjectId, Place] = {}
+    for number in numbers:
+        for item in _items(volumes, number, is_last=number == numbers[-1]):
+            progress(before + item.end, total)
+            if isinstance(item, Damage):
+                damaged.append(item)
+                continue
+            batch[item.identity] = Place(number, item.position, item.length)
+            if len(batch) >= BATCH_ROWS:
+                index.put(batch.items())
+                batch.clear()
+        before += volumes.size(number)
+    index.put(batch.items())
+    return damaged
+
+
+def _items(volumes: Volumes, number: int, *, is_last: bool) -> Iterator[Found | Damage]:
+    """What a volume holds; one that cannot be opened, or is empty although others follow, is damage."""
+    item: Found | Lost | None = None
+    try:
+        for item in scan(volumes.blocks(number)):
+            yield Damage(number, item.position, item.end, "no intact record") if isinstance(item, Lost) else item
+    except DamagedError as error:
+        yield Damage(number, 0, 0, error.message)
+        return
+    if item is None and not is_last:
+        yield Damage(number, 0, 0, "the volume is empty")
+
+
+def _replace(directory: Path) -> None:
+    """Put the new index into the old one's place.
+
+    LMDB keeps in the lock file the number of the last transaction, for as long as any process has it open. So the new
+    index brings its own: with the old one's, while a reader lives, it would be read at a state that it never had. The
+    lock file goes first: whoever opens the old index between the two renames finds no writer there who could disturb.
+    """
+    (directory / f"{_NEW}-lock").rename(directory / f"{NAME}-lock")
+    (directory / _NEW).rename(directory / NAME)
+    sync_directory(directory)
+
+
+def _remove_new(directory: Path) -> None:
+    for name in (_NEW, f"{_NEW}-lock"):
+        (directory / name).unlink(missing_ok=True)

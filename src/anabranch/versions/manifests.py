@@ -103,12 +103,12 @@ class _Shape:
     anchored = True
     single = 0
 
-    def positions(self, level: int, keys: list[bytes], values: list[bytes]) -> list[int]:
-        if any(len(key) != ID_SIZE for key in keys):
+    def positions(self, level: int, rows: Sequence[Row]) -> list[int]:
+        if any(len(key) != ID_SIZE for key, _ in rows):
             raise DamagedError("a row of a manifest has an id of a wrong length")
         if level:
-            return list(accumulate(map(_INTERIOR.decode, values)))
-        return list(accumulate(length * repeat for length, repeat in map(_LEAF.decode, values)))
+            return list(accumulate(_INTERIOR.decode(value) for _, value in rows))
+        return list(accumulate(decode_piece(row).bytes for row in rows))
 
     def absolute(self, base: int, position: int) -> int:
         return base + position
@@ -116,17 +116,14 @@ class _Shape:
     def relative(self, base: int, position: int) -> int:
         return position - base
 
-    def child(self, row: Row) -> ObjectId:
-        return ObjectId(row[0])
+    def children(self, rows: Sequence[Row]) -> list[ObjectId]:
+        return [ObjectId(key) for key, _ in rows]
 
     def size(self, root: prolly.Node[int]) -> int:
         return 1  # more than `single`: a manifest is cut however small it is
 
-    def cuts(self, level: int, key: bytes, size: int) -> bool:
-        return hash_name(key, level) < (1 << 64) // _MEAN_ROWS
-
-    def full(self, rows: int, size: int) -> bool:
-        return rows >= _MAX_ROWS
+    def ends(self, level: int, key: bytes, size: int, rows: int, total: int) -> bool:
+        return rows >= _MAX_ROWS or hash_name(key, level) < (1 << 64) // _MEAN_ROWS
 
     def above(self, level: int, rows: Sequence[Row], child: ObjectId) -> Row:
         if level:
@@ -229,9 +226,8 @@ class Manifests:
 
     def _stored(self, root: ObjectId) -> Stored:
         node = self.nodes.get(root)
-        rows = list(zip(node.keys, node.values, strict=True))
-        if node.level == 0 and len(rows) < 2:
-            pieces = [*map(decode_piece, rows)]
+        if node.level == 0 and len(node.rows) < 2:
+            pieces = [*map(decode_piece, node.rows)]
             return _single(pieces) or (Stored(pieces[0].bytes, Form.MANIFEST, root) if pieces else EMPTY)
         return Stored(node.positions[-1], Form.MANIFEST, root)
 

@@ -59,12 +59,12 @@ class Change(NamedTuple, Generic[P]):
 
 @dataclass(frozen=True, slots=True)
 class Node(Generic[P]):
-    """A decoded node: keys, values and positions in step."""
+    """A decoded node: rows and positions in step, and above the leaves the children that the rows name."""
 
     level: int
-    keys: list[bytes]
-    values: list[bytes]
+    rows: Sequence[Row]
     positions: list[P]
+    children: list[ObjectId]
 
 
 class Shape(Protocol[P]):
@@ -77,7 +77,7 @@ class Shape(Protocol[P]):
     single: int
     """Trees whose rows take up to this many bytes are one leaf, never cut."""
 
-    def positions(self, level: int, keys: list[bytes], values: list[bytes]) -> list[P]:
+    def positions(self, level: int, rows: Sequence[Row]) -> list[P]:
         """The positions of a node's rows. Raises DamagedError on rows that no writer writes."""
 
     def absolute(self, base: P, position: P) -> P:
@@ -86,17 +86,14 @@ class Shape(Protocol[P]):
     def relative(self, base: P, position: P) -> P:
         """The other way: a row's position in its node."""
 
-    def child(self, row: Row) -> ObjectId:
-        """The node that a row above the leaves names."""
+    def children(self, rows: Sequence[Row]) -> list[ObjectId]:
+        """The nodes that rows above the leaves name. Raises DamagedError."""
 
     def size(self, root: Node[P]) -> int:
         """The encoded size of all rows below a root, in bytes."""
 
-    def cuts(self, level: int, key: bytes, size: int) -> bool:
-        """Whether a row of that encoded size, in bytes, ends its node."""
-
-    def full(self, rows: int, size: int) -> bool:
-        """Whether a node ends because it is large."""
+    def ends(self, level: int, key: bytes, size: int, rows: int, total: int) -> bool:
+        """Whether a node ends with a row of that key and encoded size, which makes it one of so many rows and bytes."""
 
     def above(self, level: int, rows: Sequence[Row], child: ObjectId) -> Row:
         """The row that stands for a node of that level, one level up."""
@@ -123,11 +120,14 @@ def decode_node(shape: Shape[P], raw: bytes, what: str) -> Node[P]:
     level, rows = _CODEC.decode(raw, what)
     if not 0 <= level <= MAX_LEVEL or (level and not rows):
         raise DamagedError(f"{what} has a wrong shape")
-    keys, values = [key for key, _ in rows], [bytes(value) for _, value in rows]
-    positions = shape.positions(level, keys, values)
-    if any(after <= before for before, after in pairwise(positions)):
+    node = _node(shape, level, [(key, bytes(value)) for key, value in rows])
+    if any(after <= before for before, after in pairwise(node.positions)):
         raise DamagedError(f"{what} is out of order")
-    return Node(level, keys, values, positions)
+    return node
+
+
+def _node(shape: Shape[P], level: int, rows: Sequence[Row]) -> Node[P]:
+    return Node(level, rows, shape.positions(level, rows), shape.children(rows) if level else [])
 
 
 class NodeStore(Generic[P]):
@@ -153,18 +153,21 @@ class NodeStore(Generic[P]):
                 return node
         raw = self._objects.get(self._kind, identity)
         node = decode_node(self.shape, raw, f"{self._kind.name.lower()} node {identity.hex()}")
+        self._keep(identity, node)
+        return node
+
+    def _keep(self, identity: ObjectId, node: Node[P]) -> None:
         with self._lock:
             self._cache[identity] = node
             if len(self._cache) > self._limit:
                 self._cache.popitem(last=False)
-        return node
 
     def child(self, node: Node[P], index: int) -> Node[P]:
         """A child, which must be exactly one level down: so a circle of nodes cannot be entered.
 
         And it must end where the row says that names it.
         """
-        identity = self.shape.child((node.keys[index], node.values[index]))
+        identity = node.children[index]
         child = self.get(identity)
         before = node.positions[index - 1] if index else self.shape.origin
         end = self.shape.relative(before, node.positions[index])
@@ -175,7 +178,9 @@ class NodeStore(Generic[P]):
     def put(self, level: int, rows: Sequence[Row]) -> ObjectId:
         """Store a node."""
         self.writes += 1
-        return self._objects.put(self._kind, encode_node(level, rows))
+        identity = self._objects.put(self._kind, encode_node(level, rows))
+        self._keep(identity, _node(self.shape, level, rows))
+        return identity
 
 
 @dataclass(slots=True)
@@ -205,8 +210,8 @@ class Builder:
         node.rows.append(row)
         node.size += size
         node.total += 1
-        enough = level == 0 or len(node.rows) > 1
-        if enough and (self._shape.cuts(level, row[0], size) or self._shape.full(len(node.rows), node.size)):
+        rows = len(node.rows)
+        if (rows > 1 or not level) and self._shape.ends(level, row[0], size, rows, node.size):
             self._close(level)
 
     def aligned(self, level: int) -> bool:
@@ -221,7 +226,7 @@ class Builder:
         while True:
             node = self._levels[level]
             if level and node.total == 1 and len(self._levels) == level + 1:
-                return self._collapse(self._shape.child(node.rows[0]))
+                return self._collapse(*self._shape.children(node.rows))
             if node.rows:
                 self._close(level)
             level += 1
@@ -235,9 +240,9 @@ class Builder:
     def _collapse(self, root: ObjectId) -> ObjectId:
         while True:
             node = self._nodes.get(root)
-            if node.level == 0 or len(node.keys) > 1:
+            if node.level == 0 or len(node.rows) > 1:
                 return root
-            root = self._shape.child((node.keys[0], node.values[0]))
+            root = node.children[0]
 
 
 def build(nodes: NodeStore[Any], rows: Iterable[Row]) -> ObjectId:
@@ -248,11 +253,6 @@ def build(nodes: NodeStore[Any], rows: Iterable[Row]) -> ObjectId:
     return builder.finish()
 
 
-def find(nodes: NodeStore[P], root: ObjectId, position: P) -> tuple[P, Row] | None:
-    """The first row at or after a position, with its own position."""
-    return next(iterate(nodes, root, position), None)
-
-
 def lookup(nodes: NodeStore[bytes], root: ObjectId, key: bytes) -> bytes | None:
     """The value of a key in a map."""
     node = nodes.get(root)
@@ -261,7 +261,7 @@ def lookup(nodes: NodeStore[bytes], root: ObjectId, key: bytes) -> bytes | None:
         if index == len(node.positions):
             return None
         if node.level == 0:
-            return node.values[index] if node.keys[index] == key else None
+            return node.rows[index][1] if node.rows[index][0] == key else None
         node = nodes.child(node, index)
 
 
@@ -279,7 +279,7 @@ def _iterate(nodes: NodeStore[P], node: Node[P], base: P, start: P, stop: P | No
     if node.level == 0:
         last = len(positions) if stop is None else bisect_left(positions, shape.relative(base, stop))
         for index in range(first, last):
-            yield shape.absolute(base, positions[index]), (node.keys[index], node.values[index])
+            yield shape.absolute(base, positions[index]), node.rows[index]
         return
     for index in range(first, len(positions)):
         before = shape.absolute(base, positions[index - 1]) if index else base
@@ -333,9 +333,9 @@ class _Applier(Generic[P]):
             self._add(self._merged(node, base))
             return
         start = base
-        for index, row in enumerate(zip(node.keys, node.values, strict=True)):
+        for index, row in enumerate(node.rows):
             end = self._shape.absolute(base, node.positions[index])
-            edge = last and index == len(node.keys) - 1
+            edge = last and index == len(node.rows) - 1
             if self._drops(start, end):
                 self._add(self._insert())
             elif not self._touches(end, edge) and self._builder.aligned(node.level - 1):
@@ -355,7 +355,7 @@ class _Applier(Generic[P]):
         return self._next < len(self._edits) and (edge or self._edits[self._next].first <= end)
 
     def _merged(self, node: Node[P], base: P) -> Iterator[Row]:
-        for row, relative in zip(zip(node.keys, node.values, strict=True), node.positions, strict=True):
+        for row, relative in zip(node.rows, node.positions, strict=True):
             position = self._shape.absolute(base, relative)
             dropped = False
             while not dropped and self._next < len(self._edits) and self._edits[self._next].first <= position:
@@ -425,7 +425,7 @@ def _opened(nodes: NodeStore[P], places: list[_Place[P]]) -> list[_Place[P]]:
     for base, identity in places:
         node = nodes.get(identity)
         starts = [base, *(shape.absolute(base, position) for position in node.positions[:-1])]
-        opened += map(_Place, starts, map(shape.child, zip(node.keys, node.values, strict=True)))
+        opened += map(_Place, starts, node.children)
     return opened
 
 
@@ -434,7 +434,7 @@ def _rows(nodes: NodeStore[P], leaves: Iterable[_Place[P]]) -> Iterator[tuple[P,
         leaf = nodes.get(identity)
         if leaf.level:
             raise DamagedError(f"node {identity.hex()} stands at a wrong place")
-        for relative, row in zip(leaf.positions, zip(leaf.keys, leaf.values, strict=True), strict=True):
+        for relative, row in zip(leaf.positions, leaf.rows, strict=True):
             yield nodes.shape.absolute(base, relative), row
 
 

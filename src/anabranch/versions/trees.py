@@ -9,8 +9,6 @@ one costs one row.
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import msgspec
-
 from anabranch.errors import DamagedError, NotFoundError, UsageError
 from anabranch.ids import ID_SIZE, ObjectId
 from anabranch.store.codec import Codec, encode
@@ -50,21 +48,15 @@ class Totals(NamedTuple):
     links: int = 0
 
 
-class _Summary(msgspec.Struct, array_like=True, frozen=True):
-    """The value of a row above the leaves: the child, and the totals of what is below it."""
-
-    child: IdBytes
-    entries: Count
-    size: Count
-    files: Count
-    bytes: Count
-    subdirectories: Count
-    links: Count
-
-
-_SUMMARY: Codec[_Summary] = Codec(_Summary, "an upper row of a tree")
+_SUMMARY: Codec[tuple[bytes, int, int, int, int, int, int]] = Codec(
+    tuple[IdBytes, Count, Count, Count, Count, Count, Count], "an upper row of a tree"
+)
+"""The value of a row above the leaves: the child, and the totals of what is below it."""
 _CHILD_HEAD = b"\x97\xc4\x20"
 """How every upper row's value starts: an array of 7, and 32 bytes of an id."""
+_CHILD_END = len(_CHILD_HEAD) + ID_SIZE
+_CUT = (1 << 64) // NODE_SIZE
+"""A row ends its node with a chance of its size by this: hashes below size x _CUT."""
 
 
 class _MapShape:
@@ -74,8 +66,8 @@ class _MapShape:
     anchored = False
     single = MAX_NODE
 
-    def positions(self, level: int, keys: list[bytes], values: list[bytes]) -> list[bytes]:
-        return keys
+    def positions(self, level: int, rows: Sequence[Row]) -> list[bytes]:
+        return [key for key, _ in rows]
 
     def absolute(self, base: bytes, position: bytes) -> bytes:
         return position
@@ -83,37 +75,27 @@ class _MapShape:
     def relative(self, base: bytes, position: bytes) -> bytes:
         return position
 
-    def child(self, row: Row) -> ObjectId:
-        value = row[1]
-        if len(value) < len(_CHILD_HEAD) + ID_SIZE or not value.startswith(_CHILD_HEAD):
+    def children(self, rows: Sequence[Row]) -> list[ObjectId]:
+        if any(len(value) < _CHILD_END or not value.startswith(_CHILD_HEAD) for _, value in rows):
             raise DamagedError("an upper row of a tree names no child")
-        return ObjectId(value[3 : 3 + ID_SIZE])
+        return [ObjectId(value[len(_CHILD_HEAD) : _CHILD_END]) for _, value in rows]
 
-    def cuts(self, level: int, key: bytes, size: int) -> bool:
-        return hash_name(key, level) < (size << 64) // NODE_SIZE
-
-    def full(self, rows: int, size: int) -> bool:
-        return size >= MAX_NODE
+    def ends(self, level: int, key: bytes, size: int, rows: int, total: int) -> bool:
+        return total >= MAX_NODE or hash_name(key, level) < size * _CUT
 
     def size(self, root: prolly.Node[bytes]) -> int:
-        return self.sums(root.level, list(zip(root.keys, root.values, strict=True))).size
+        return self.sums(root.level, root.rows).size
 
     def above(self, level: int, rows: Sequence[Row], child: ObjectId) -> Row:
         return rows[-1][0], encode((child, *self.sums(level, rows)))
 
     def sums(self, level: int, rows: Sequence[Row]) -> Totals:
-        columns = zip(*map(_interior if level else self.leaf, rows), strict=True)
-        return Totals(*map(sum, columns))
+        if level:
+            return Totals(*map(sum, [*zip(*(_SUMMARY.decode(value) for _, value in rows), strict=True)][1:]))
+        return Totals(*map(sum, zip(*map(self.leaf, rows), strict=True)))
 
     def leaf(self, row: Row) -> Totals:
         raise NotImplementedError
-
-
-def _interior(row: Row) -> Totals:
-    summary = _SUMMARY.decode(row[1])
-    return Totals(
-        summary.entries, summary.size, summary.files, summary.bytes, summary.subdirectories, summary.links
-    )  # fmt: skip
 
 
 class _TreeShape(_MapShape):
@@ -162,7 +144,7 @@ class Trees:
     def totals(self, tree: ObjectId) -> Totals:
         """What the tree holds, from its root node alone."""
         root = self.nodes.get(tree)
-        return _TREE.sums(root.level, list(zip(root.keys, root.values, strict=True)))
+        return _TREE.sums(root.level, root.rows)
 
     def apply(self, tree: ObjectId, delta: Sequence[tuple[bytes, Entry | None]]) -> ObjectId:
         """A tree with changes applied: names in order, None to remove."""

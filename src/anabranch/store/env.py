@@ -19,6 +19,7 @@ from pathlib import Path
 import lmdb
 
 from anabranch.errors import DamagedError
+from anabranch.store.replace import WASTE_MIN, compact, free_bytes, gate
 
 MAP_SIZE = 1 << 40
 """Address space reserved for an environment, in bytes; the file itself grows only as needed."""
@@ -99,14 +100,17 @@ class Environment:
         map_size: int = MAP_SIZE,
     ) -> None:
         self.path = path
+        self._writable = writable
         self._lock = threading.Lock()
         create = create and writable
         if not create:
             _check_there(path)
         try:
-            self._env = lmdb.open(
-                str(path), map_size=map_size, subdir=False, max_dbs=len(tables), max_readers=1022, readonly=not writable
-            )
+            with gate(path.parent, alone=False):
+                self._env = lmdb.open(
+                    str(path), map_size=map_size, subdir=False, max_dbs=len(tables), max_readers=1022,
+                    readonly=not writable,
+                )  # fmt: skip
             try:
                 self._check_length(writable=writable, whole=whole)
                 if writable:
@@ -134,8 +138,21 @@ class Environment:
             os.truncate(self.path, end)
 
     def close(self) -> None:
-        """Close the file; no transaction may be open."""
+        """Close the file; no transaction may be open.
+
+        LMDB's file never shrinks by itself: when the writer leaves one of which most is free, it is made smaller.
+        """
+        wasteful = self._writable and self._is_wasteful()
         self._env.close()
+        if wasteful:
+            compact(self.path)
+
+    def _is_wasteful(self) -> bool:
+        try:
+            free = free_bytes(self._env, list(self.tables.values()))
+            return free > max(WASTE_MIN, self.path.stat().st_size // 2)
+        except (lmdb.Error, OSError):  # damaged: whoever reads it will be told
+            return False
 
     def count(self, table: str) -> int:
         """The number of rows of a table."""

@@ -13,7 +13,7 @@ import msgspec
 from anabranch.errors import DamagedError
 from anabranch.ids import ObjectId
 from anabranch.store.index import NAME, Index
-from anabranch.store.layout import sync_directory
+from anabranch.store.replace import replace
 from anabranch.store.scan import Found, Lost, scan
 from anabranch.store.volumes import Place, Volumes
 
@@ -57,7 +57,7 @@ def rebuild(directory: Path, progress: Progress) -> Rebuilt:
             rebuilt = Rebuilt(index.count(), len(volumes.numbers()), damaged)
         finally:
             index.close()
-        _replace(directory)
+        replace(directory / NAME, directory / _NEW)
         return rebuilt
     except BaseException:
         _remove_new(directory)
@@ -98,18 +98,6 @@ def _items(volumes: Volumes, number: int, *, is_last: bool) -> Iterator[Found | 
         return
     if item is None and not is_last:
         yield Damage(number, 0, 0, "the volume is empty")
-
-
-def _replace(directory: Path) -> None:
-    """Put the new index into the old one's place.
-
-    LMDB keeps in the lock file the number of the last transaction, for as long as any process has it open. So the new
-    index brings its own: with the old one's, while a reader lives, it would be read at a state that it never had. The
-    lock file goes first: whoever opens the old index between the two renames finds no writer there who could disturb.
-    """
-    (directory / f"{_NEW}-lock").rename(directory / f"{NAME}-lock")
-    (directory / _NEW).rename(directory / NAME)
-    sync_directory(directory)
 
 
 def _remove_new(directory: Path) -> None:

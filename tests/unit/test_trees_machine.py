@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from anabranch.ids import ObjectId
 from anabranch.store.env import Environment
@@ -30,7 +30,7 @@ NAMES = ["first", "second", "third"]
 COUNTS = [1, 1, 2, 3, 10, 50, 200]
 STYLES = ["cluster", "random", "long", "edge"]
 SINGLE = 16_384
-COST = 8
+COST = 4
 """Nodes that one change may cost at each level, read and written together."""
 SPECIAL = [EntryKind.FIFO, EntryKind.SOCKET]
 DEVICES = [EntryKind.CHARACTER, EntryKind.BLOCK]
@@ -39,6 +39,7 @@ which = st.sampled_from(NAMES)
 seeds = st.integers(0, (1 << 32) - 1)
 counts = st.sampled_from(COUNTS)
 styles = st.sampled_from(STYLES)
+odds = st.integers(0, 4)
 
 
 # --- names and entries ---
@@ -200,6 +201,12 @@ class TreesMachine(StoreMachine):
 
     # --- changing ---
 
+    @initialize(style=styles, seed=seeds)
+    def begin(self, style: str, seed: int) -> None:
+        """One large tree, one of a few leaves, and an empty one."""
+        self.fill(NAMES[0], seed, 1_500, "long")
+        self.fill(NAMES[1], seed, 100, style)
+
     @rule(name=which, delta=small_deltas)
     def edit(self, name: str, delta: Delta) -> None:
         self._apply(name, delta)
@@ -226,14 +233,17 @@ class TreesMachine(StoreMachine):
         start = int(first * len(there))
         self._apply(name, dict.fromkeys(there[start : start + int(length * len(there)) + 1]))
 
-    @rule(name=which)
-    def empty(self, name: str) -> None:
-        self._apply(name, dict.fromkeys(self.named[name].entries))
-        assert self.named[name].root == EMPTY_TREE
+    @rule(name=which, odd=odds)
+    def empty(self, name: str, odd: int) -> None:
+        if odd == 0:
+            self._apply(name, dict.fromkeys(self.named[name].entries))
+            assert self.named[name].root == EMPTY_TREE
 
-    @rule(name=which, seed=seeds)
-    def shrink_into_one_leaf(self, name: str, seed: int) -> None:
+    @rule(name=which, seed=seeds, odd=odds)
+    def shrink_into_one_leaf(self, name: str, seed: int, odd: int) -> None:
         """Take rows away until the rest just fits."""
+        if odd:
+            return
         dice, entries = random.Random(seed), self.named[name].entries
         sizes = {row[0]: written.size_of(row) for row in rows_of(entries)}
         order = sorted(entries)
@@ -354,7 +364,7 @@ def difference(old: Mapping[bytes, object], new: Mapping[bytes, object]) -> list
 
 
 def test_trees_are_what_the_format_says_whatever_is_done_to_them() -> None:
-    run_state_machine_as_test(TreesMachine, settings=examples(40, steps=25))
+    run_state_machine_as_test(TreesMachine, settings=examples(50, steps=25))
 
 
 # --- link trees ---
@@ -473,7 +483,7 @@ class LinkTreesMachine(StoreMachine):
 
 
 def test_link_trees_are_what_the_format_says_whatever_is_done_to_them() -> None:
-    run_state_machine_as_test(LinkTreesMachine, settings=examples(40, steps=20))
+    run_state_machine_as_test(LinkTreesMachine, settings=examples(60, steps=25))
 
 
 # --- link trees follow directories ---
@@ -581,4 +591,4 @@ class MovedLinksMachine(StoreMachine):
 
 
 def test_a_link_tree_that_follows_its_directories_is_the_one_made_in_one_go() -> None:
-    run_state_machine_as_test(MovedLinksMachine, settings=examples(40, steps=20))
+    run_state_machine_as_test(MovedLinksMachine, settings=examples(60, steps=25))

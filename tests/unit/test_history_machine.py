@@ -385,6 +385,32 @@ class HistoryMachine(RuleBasedStateMachine):
         assert number == ref.number == self._append(branch.name, Operation.COMMIT, made)
         self._all_is_saved()
 
+    @rule(pick=picks, seed=st.integers(0, 1 << 16), count=st.integers(1, 6))
+    def work_and_commit(self, pick: int, seed: int, count: int) -> None:
+        """Some changes in a row: most histories should have many versions."""
+        dice = random.Random(seed)
+        for _ in range(count):
+            self._change(dice, pick)
+        self.commit(pick)
+
+    def _change(self, dice: random.Random, pick: int) -> None:
+        file, folder, name = dice.randrange(256), dice.randrange(256), dice.choice(NAMES)
+        match dice.choice(["write", "write", "directory", "symlink", "link", "remove", "rename", "chmod"]):
+            case "write":
+                self.write(pick, folder, name, dice.choice(SIZES), dice.random() < 0.5)
+            case "directory":
+                self.make(pick, folder, name, EntryKind.DIRECTORY)
+            case "symlink":
+                self.make(pick, folder, name, EntryKind.SYMLINK)
+            case "link":
+                self.link(pick, file, folder, name)
+            case "remove":
+                self.remove(pick, file)
+            case "rename":
+                self.rename(pick, file, folder, name, dice.random() < 0.5)
+            case _:
+                self.chmod(pick, file, dice.choice(MODES), False)
+
     def _all_is_saved(self) -> None:
         self.writes.clear()
         for work in self.works.values():
@@ -437,9 +463,11 @@ class HistoryMachine(RuleBasedStateMachine):
         if not tag:
             self.works[new] = self._work(made)
 
-    @rule(name=refs)
-    def delete(self, name: RefName) -> None:
+    @rule(name=refs, clean=st.booleans())
+    def delete(self, name: RefName, clean: bool) -> None:
         log = self.logs[name]
+        if clean and name in self.works:
+            self.commit(sorted(self.works).index(name))
         if not log.alive:
             with pytest.raises(NotFoundError):
                 self.repository.delete_branch(name, WHO)
@@ -651,4 +679,4 @@ def walk(version: Version, folder: Entry, path: Path = ()) -> Iterator[tuple[Pat
 
 def test_a_history_is_what_was_committed_whatever_happens_to_names_and_machine() -> None:
     """P4, P5, P6, P19, P31."""
-    run_state_machine_as_test(HistoryMachine, settings=examples(100, steps=50))
+    run_state_machine_as_test(HistoryMachine, settings=examples(150, steps=50))

@@ -364,7 +364,7 @@ def difference(old: Mapping[bytes, object], new: Mapping[bytes, object]) -> list
 
 
 def test_trees_are_what_the_format_says_whatever_is_done_to_them() -> None:
-    run_state_machine_as_test(TreesMachine, settings=examples(50, steps=25))
+    run_state_machine_as_test(TreesMachine, settings=examples(40, steps=25))
 
 
 # --- link trees ---
@@ -483,7 +483,7 @@ class LinkTreesMachine(StoreMachine):
 
 
 def test_link_trees_are_what_the_format_says_whatever_is_done_to_them() -> None:
-    run_state_machine_as_test(LinkTreesMachine, settings=examples(60, steps=25))
+    run_state_machine_as_test(LinkTreesMachine, settings=examples(50, steps=25))
 
 
 # --- link trees follow directories ---
@@ -591,4 +591,4 @@ class MovedLinksMachine(StoreMachine):
 
 
 def test_a_link_tree_that_follows_its_directories_is_the_one_made_in_one_go() -> None:
-    run_state_machine_as_test(MovedLinksMachine, settings=examples(60, steps=25))
+    run_state_machine_as_test(MovedLinksMachine, settings=examples(100, steps=25))

@@ -272,19 +272,18 @@ class HistoryMachine(RuleBasedStateMachine):
         """A new file, or new bytes in one that is there."""
         branch, model = self._chosen(pick)
         path = (*self._folder(model, folder), name)
-        item = model.at(path[:-1]).children.setdefault(name, Item(EntryKind.FILE, 0o644))
-        if item.kind is not EntryKind.FILE:
-            return
+        siblings = model.at(path[:-1]).children
+        if name not in siblings:
+            branch.make(text(path))
+            siblings[name] = Item(EntryKind.FILE, 0o644)
+        item = siblings[name]
         offset = len(item.data) if append else 0
-        self.count += 1
-        data = random_bytes(self.count, size)
-        if offset + size <= 600_000:
+        if size and item.kind is EntryKind.FILE and offset + size <= 600_000:
+            self.count += 1
+            data = random_bytes(self.count, size)
             branch.write(text(path), data, offset)
             self.writes.append((branch.find(text(path)), offset, data))
-            if data:
-                model.write(item, offset, data)
-        elif not item.data:
-            branch.make(text(path))
+            model.write(item, offset, data)
 
     @rule(
         pick=picks, folder=picks, name=names,
@@ -463,8 +462,12 @@ class HistoryMachine(RuleBasedStateMachine):
         if not tag:
             self.works[new] = self._work(made)
 
-    @rule(name=refs, clean=st.booleans())
-    def delete(self, name: RefName, clean: bool) -> None:
+    @rule(name=refs, pick=picks, clean=st.booleans())
+    def delete(self, name: RefName, pick: int, clean: bool) -> None:
+        """Mostly a branch that can be deleted, if there is one."""
+        branches = sorted(self.works.keys() - {self.default})
+        if branches and pick % 4:
+            name = branches[pick % len(branches)]
         log = self.logs[name]
         if clean and name in self.works:
             self.commit(sorted(self.works).index(name))

@@ -314,4 +314,4 @@ class ManifestsMachine(RuleBasedStateMachine):
 
 
 def test_manifests_are_what_the_format_says_whatever_is_done_to_them() -> None:
-    run_state_machine_as_test(ManifestsMachine, settings=examples(80, steps=30))
+    run_state_machine_as_test(ManifestsMachine, settings=examples(50, steps=25))

@@ -94,6 +94,10 @@ def new_file(dice: random.Random, attributes: tuple[int, int, int], time: int, p
     return Entry(EntryKind.FILE, *attributes, time, dice.randint(513, 1 << 40), form, dice.randbytes(32))
 
 
+def symlink(target: bytes) -> Entry:
+    return Entry(EntryKind.SYMLINK, size=len(target), content=target)
+
+
 def entry_row(name: bytes, entry: Entry) -> written.Row:
     fields = (
         int(entry.kind), entry.mode, entry.uid, entry.gid, entry.mtime_ns, entry.size, int(entry.form), entry.content,
@@ -227,6 +231,18 @@ class TreesMachine(StoreMachine):
         dice = random.Random(seed)
         self._apply(name, {new_name(dice, style): new_entry(dice, dice.choice([10, 511])) for _ in range(count)})
 
+    @rule(name=which, seed=seeds, size=st.sampled_from([64, 128]))
+    def fill_evenly(self, name: str, seed: int, size: int) -> None:
+        """Rows that together come to exactly the size at which a node is full, where no key ends it before."""
+        dice = random.Random(seed)
+        delta: Delta = {}
+        for _ in range(1_500):
+            key = b"part-%05d" % dice.randrange(100_000)
+            target = dice.randbytes(size - written.size_of(entry_row(key, symlink(b""))))
+            assert written.size_of(entry_row(key, symlink(target))) == size
+            delta[key] = symlink(target)
+        self._apply(name, delta)
+
     @rule(name=which, first=st.floats(0, 1), length=st.floats(0, 0.6))
     def remove_a_range(self, name: str, first: float, length: float) -> None:
         there = sorted(self.named[name].entries)
@@ -263,16 +279,13 @@ class TreesMachine(StoreMachine):
         missing = SINGLE + over - self.trees.totals(tree.root).size
         delta: Delta = {}
         while missing > 900:
-            row = (
-                b"fill-%05d" % (missing + len(tree.entries)),
-                Entry(EntryKind.SYMLINK, 0, 0, 0, 0, 400, content=b"x" * 400),
-            )
-            if row[0] in tree.entries:
+            key = b"fill-%05d" % (missing + len(tree.entries))
+            if key in tree.entries:
                 return
-            delta[row[0]] = row[1]
-            missing -= written.size_of(entry_row(*row))
+            delta[key] = symlink(b"x" * 400)
+            missing -= written.size_of(entry_row(key, symlink(b"x" * 400)))
         for length in range(120, 900):
-            last = Entry(EntryKind.SYMLINK, 0, 0, 0, 0, length, content=b"y" * length)
+            last = symlink(b"y" * length)
             if b"last" not in tree.entries and written.size_of(entry_row(b"last", last)) == missing:
                 self._apply(name, {**delta, b"last": last})
                 assert self.trees.totals(self.named[name].root).size == SINGLE + over

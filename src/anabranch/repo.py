@@ -219,6 +219,8 @@ class Repository:
         """Give a branch, with its uncommitted changes, another name. The old name's log stays."""
         source, target = ref_name(old), ref_name(new)
         ref = self._branch_ref(source)
+        if source == target:
+            return
         branch = self.keeper.branches.pop(source, None)
         try:
             with self.meta.write() as batch:

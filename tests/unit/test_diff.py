@@ -135,3 +135,21 @@ def test_renaming_a_large_directory_is_found_without_reading_content(main: Branc
     main.commit()
     main.rename("d", "e")
     assert main.changed() == [("deleted", "d"), ("deleted", "d/file"), ("added", "e"), ("added", "e/file")]
+
+
+def test_the_empty_commit_has_no_root_of_its_own_on_either_side(main: Branch) -> None:
+    main.write("f", b"x")
+    main.chmod("", 0o700)
+    main.commit()
+    assert between(main.repository, "main@0", "main@1") == [("added", "f")]
+    assert between(main.repository, "main@1", "main@0") == [("deleted", "f")]
+
+
+def test_a_root_of_the_time_zero_has_attributes_like_any_other(main: Branch) -> None:
+    """What a commit would take, a status shows, and a clean branch has none of."""
+    main.write("f", b"x")
+    main.touch("", 0)
+    main.commit()
+    main.chmod("", 0o700)
+    assert main.changed() == [("attributes", ".")]
+    assert not main.repository.is_clean(main.name)

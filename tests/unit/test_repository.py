@@ -191,3 +191,13 @@ def test_comparing_a_working_tree_with_any_version_shows_what_lies_between(main:
 def test_a_user_without_a_name_is_called_by_number() -> None:
     assert user_name(0) == "root"
     assert user_name(3_999_999_999) == "3999999999"
+
+
+def test_a_branch_that_is_renamed_to_its_own_name_keeps_its_uncommitted_changes(place: Path) -> None:
+    with make_repository(place / "repository") as repository:
+        Branch(repository).write("uncommitted", b"x")
+        repository.save()
+        repository.rename_branch("main", "main", WHO)
+    with Repository(place / "repository", writable=True) as repository:
+        assert Branch(repository).names() == ["uncommitted"]
+        assert repository.resolve("main").number == 0

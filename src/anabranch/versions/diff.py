@@ -59,11 +59,11 @@ def _size(entry: Entry | None) -> int | None:
 def diff(old: Version, new: Version, path: bytes = b"") -> Iterator[Change]:
     """The changes from one version to another at a path and below it, in order of their paths' parts.
 
-    The time of a directory alone is no change; nor are the root's attributes against the empty commit, which has none
-    of its own.
+    The time of a directory alone is no change; nor are the root's attributes against the empty commit, on either side:
+    it has none of its own.
     """
     left, right = old.find(path), new.find(path)
-    if path or old.root.tree != EMPTY_TREE or old.root.mtime_ns:
+    if path or not (is_nobodys(old) or is_nobodys(new)):
         change = compare(path or b".", left, right) if left or right else None
         if change is not None:
             yield change
@@ -73,6 +73,11 @@ def diff(old: Version, new: Version, path: bytes = b"") -> Iterator[Change]:
         change = compare(name, before and old.resolve(before)[0], after and new.resolve(after)[0])
         if change is not None:
             yield change
+
+
+def is_nobodys(version: Version) -> bool:
+    """Whether a version is the empty commit, or nothing at all: its root directory has no attributes of its own."""
+    return version.root.tree == EMPTY_TREE and not version.root.mtime_ns
 
 
 AnyPair = TypeVar("AnyPair", bound=tuple[bytes, object, object])

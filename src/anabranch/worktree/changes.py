@@ -10,7 +10,7 @@ from operator import itemgetter
 
 from anabranch.ids import ID_SIZE
 from anabranch.versions import manifests
-from anabranch.versions.diff import Change, compare, in_order, path_order
+from anabranch.versions.diff import Change, compare, in_order, is_nobodys, path_order
 from anabranch.versions.manifests import Stored
 from anabranch.versions.objects import INLINE_MAX, Entry, EntryKind, Form
 from anabranch.versions.trees import EMPTY_TREE, Version
@@ -47,7 +47,7 @@ def _uncommitted(table: Table) -> set[Inode]:
 
 
 def _root_change(table: Table, base: Version, old: Version) -> Iterator[Change]:
-    if old.root.mtime_ns:  # the empty commit has no attributes of its own
+    if not is_nobodys(old):
         change = compare(b".", old.root, _entry(table, base, table.nodes[table.root]))
         if change is not None:
             yield change

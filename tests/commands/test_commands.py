@@ -46,6 +46,8 @@ def prepare(mount: Mount) -> None:
 READING: list[list[str]] = [
     ["status"], ["status", "-b", "exp"], ["status", "--json"],
     ["log"], ["log", "-n", "2"], ["log", "-b", "exp"], ["log", "--json"], ["log", "-n", "1", "--json"],
+    ["log", "--path", "raw"], ["log", "--path", "kept", "--json"], ["show"], ["show", "main@1"], ["show", "v1", "--json"],
+    ["show", "-b", "exp"], ["show", "main@9"],
     ["diff"], ["diff", "main@1"], ["diff", "main@1", "main@2"], ["diff", "main", "exp"], ["diff", "v1", "exp@0"],
     ["diff", "--json"], ["diff", "main@1", "--json"], ["diff", "main@3", "main@1", "--json"], ["diff", "-b", "exp"],
     ["branch"], ["branch", "--json"], ["tag"], ["tag", "--json"],
@@ -79,7 +81,7 @@ def test_every_reading_command_says_the_same_with_and_without_a_mount_p37(mount:
     unmounted = all_said(mount)
     assert unmounted == mounted
     assert [command for command, said in mounted.items() if said[0] != 0] == [
-        "cat main@1:raw", "cat main@1:link", "ls main@9", "cat main@1:none", "commit -m ",
+        "show main@9", "cat main@1:raw", "cat main@1:link", "ls main@9", "cat main@1:none", "commit -m ",
     ]  # fmt: skip
     assert mounted["cat main@1:raw/2026/flights.csv"][1] == "a,b\n1,2\n"
     assert mounted["cat v1:large"][1] == "0123456789" * 30_000

@@ -46,7 +46,8 @@ def prepare(mount: Mount) -> None:
 READING: list[list[str]] = [
     ["status"], ["status", "-b", "exp"], ["status", "--json"],
     ["log"], ["log", "-n", "2"], ["log", "-b", "exp"], ["log", "--json"], ["log", "-n", "1", "--json"],
-    ["log", "--path", "raw"], ["log", "--path", "kept", "--json"], ["show"], ["show", "main@1"], ["show", "v1", "--json"],
+    ["log", "--path", "raw"], ["log", "--path", "kept", "--json"], ["show"], ["show", "main@1"],
+    ["show", "v1", "--json"],
     ["show", "-b", "exp"], ["show", "main@9"],
     ["diff"], ["diff", "main@1"], ["diff", "main@1", "main@2"], ["diff", "main", "exp"], ["diff", "v1", "exp@0"],
     ["diff", "--json"], ["diff", "main@1", "--json"], ["diff", "main@3", "main@1", "--json"], ["diff", "-b", "exp"],

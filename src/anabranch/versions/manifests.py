@@ -122,8 +122,11 @@ class _Shape:
     def size(self, root: prolly.Node[int]) -> int:
         return 1  # more than `single`: a manifest is cut however small it is
 
-    def ends(self, level: int, key: bytes, size: int, rows: int, total: int) -> bool:
-        return rows >= _MAX_ROWS or hash_name(key, level) < (1 << 64) // _MEAN_ROWS
+    def cuts(self, level: int, key: bytes, size: int) -> bool:
+        return hash_name(key, level) < (1 << 64) // _MEAN_ROWS
+
+    def full(self, rows: int, size: int) -> bool:
+        return rows >= _MAX_ROWS
 
     def above(self, level: int, rows: Sequence[Row], child: ObjectId) -> Row:
         if level:

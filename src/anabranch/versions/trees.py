@@ -80,8 +80,11 @@ class _MapShape:
             raise DamagedError("an upper row of a tree names no child")
         return [ObjectId(value[len(_CHILD_HEAD) : _CHILD_END]) for _, value in rows]
 
-    def ends(self, level: int, key: bytes, size: int, rows: int, total: int) -> bool:
-        return total >= MAX_NODE or hash_name(key, level) < size * _CUT
+    def cuts(self, level: int, key: bytes, size: int) -> bool:
+        return hash_name(key, level) < size * _CUT
+
+    def full(self, rows: int, size: int) -> bool:
+        return size >= MAX_NODE
 
     def size(self, root: prolly.Node[bytes]) -> int:
         return self.sums(root.level, root.rows).size

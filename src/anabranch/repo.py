@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anabranch.commit import Builder, Candidate, conclude
-from anabranch.errors import DamagedError, RefusedError, UsageError
+from anabranch.errors import DamagedError, NotFoundError, RefusedError, UsageError
 from anabranch.ids import ObjectId, RefName, parse_revision, ref_name
 from anabranch.store import layout as layouts
 from anabranch.store.chunks import ChunkStore
@@ -162,10 +162,10 @@ class Repository:
         """The changes from one commit to another, at a path and below it."""
         return diff(self.version(old), self.version(new), path)
 
-    def changes_of(self, commit: Commit) -> Iterator[Change]:
-        """What a commit changed: the differences from its first parent, or from nothing."""
+    def changes_of(self, commit: Commit, path: bytes = b"") -> Iterator[Change]:
+        """What a commit changed at a path and below it: the differences from its first parent, or from nothing."""
         old = self.version(ObjectId(commit.parents[0])) if commit.parents else self._nothing()
-        return diff(old, self._version(commit))
+        return diff(old, self._version(commit), path)
 
     def _version(self, commit: Commit) -> Version:
         return Version(self.trees, commit.root, ObjectId(commit.links))
@@ -174,14 +174,17 @@ class Repository:
         return Version(self.trees, Entry(EntryKind.DIRECTORY, content=EMPTY_TREE), EMPTY_TREE)
 
     def log_of(self, branch: RefName, path: bytes) -> Iterator[VersionName]:
-        """The versions of a branch in which something at a path, or below it, is not as in the version before."""
-        newer: VersionName | None = None
-        for older in self.log(branch):
-            if newer is not None and any(diff(self._version(older.commit), self._version(newer.commit), path)):
-                yield newer
-            newer = older
-        if newer is not None and any(diff(self._nothing(), self._version(newer.commit), path)):
-            yield newer
+        """The versions of a branch in which something at a path, or below it, is not as in their first parent.
+
+        Raises NotFoundError when no version of the branch has the path.
+        """
+        found = False
+        for version in self.log(branch):
+            if any(self.changes_of(version.commit, path)):
+                found = True
+                yield version
+        if not found and not any(self._version(version.commit).find(path) for version in self.log(branch)):
+            raise NotFoundError(f"no version of {branch} has {path.decode(errors='replace')}", hint=f"ana ls {branch}")
 
     def log(self, branch: RefName) -> Iterator[VersionName]:
         """The versions of a branch, newest first: each row of its log but those that gave the name up."""

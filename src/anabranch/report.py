@@ -14,7 +14,7 @@ from anabranch.ids import RefName, short
 from anabranch.repo import Committed, VersionName
 from anabranch.store.reindex import Rebuilt
 from anabranch.versions.diff import Change, ChangeKind
-from anabranch.versions.objects import Entry, EntryKind
+from anabranch.versions.objects import Entry, EntryKind, Form
 from anabranch.versions.refs import Ref
 
 Json = dict[str, object]
@@ -147,7 +147,9 @@ def reindexed_text(rebuilt: Rebuilt) -> str:
             (rebuilt.chunks, "chunk"), (rebuilt.volumes, "volume"), (len(rebuilt.damaged), "damaged record"),
         )
     )  # fmt: skip
-    return f"{chunks} in {volumes}, {damaged}\n" + "".join(f"damaged: {damage}\n" for damage in rebuilt.damaged)
+    those = "1 chunk of the old index is" if rebuilt.lost == 1 else f"{rebuilt.lost:,} chunks of the old index are"
+    lost = f"lost: {those} in no volume\n" if rebuilt.lost else ""
+    return f"{chunks} in {volumes}, {damaged}\n" + lost + "".join(f"damaged: {it}\n" for it in rebuilt.damaged)
 
 
 def reindexed_json(rebuilt: Rebuilt) -> Json:
@@ -155,6 +157,7 @@ def reindexed_json(rebuilt: Rebuilt) -> Json:
     return {
         "chunks": rebuilt.chunks,
         "volumes": rebuilt.volumes,
+        "lost": rebuilt.lost,
         "damaged": [msgspec.structs.asdict(damage) for damage in rebuilt.damaged],
     }
 
@@ -262,5 +265,11 @@ def entry_json(name: bytes, entry: Entry) -> Json:
     """An entry for scripts."""
     return {
         **json_path(name), "kind": entry.kind.name.lower(), "mode": f"{entry.mode:04o}", "uid": entry.uid,
-        "gid": entry.gid, "size": entry.size, "mtime": iso(entry.mtime_ns),
+        "gid": entry.gid, "size": entry.size, "mtime": iso(entry.mtime_ns), "content_id": _content_id(entry),
     }  # fmt: skip
+
+
+def _content_id(entry: Entry) -> str | None:
+    """The id of a file's chunk or manifest, or of a directory's tree: equal ones hold the same. None of small files."""
+    named = entry.kind is EntryKind.DIRECTORY or (entry.kind is EntryKind.FILE and entry.form >= Form.CHUNK)
+    return entry.content.hex() if named else None

@@ -59,13 +59,16 @@ def test_damage_in_the_volumes_is_named_with_exit_code_4(repo: Repo):
     assert ended.returncode == 4
     assert ended.stderr == f"ana: the volumes of {repo.path} are damaged; what is intact is indexed\n"
     assert ended.stdout == (
-        f"1,199 chunks in 1 volume, 1 damaged record\ndamaged: volume 0, from 0 to {len(first)}: no intact record\n"
+        "1,199 chunks in 1 volume, 1 damaged record\n"
+        "lost: 1 chunk of the old index is in no volume\n"
+        f"damaged: volume 0, from 0 to {len(first)}: no intact record\n"
     )
     ended = repo.ana("reindex", "--json")
     assert ended.returncode == 4
     assert json.loads(ended.stdout) == {
         "chunks": 1_199,
         "volumes": 1,
+        "lost": 0,
         "damaged": [{"volume": 0, "position": 0, "end": len(first), "why": "no intact record"}],
     }
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import time
 from typing import Any
 
@@ -49,7 +50,15 @@ def test_the_log_of_a_path_lists_the_versions_that_changed_it(mount: Mount) -> N
     assert messages(mount, "--path", "raw/b") == [through, longer]
     assert messages(mount, "--path", "raw") == [gone, through, longer, both]
     assert messages(mount, "--path", "./raw/../b.csv", "-n", "1") == [through]
-    assert messages(mount, "--path", "no such file") == []
+    refused(mount.ana("log", "--path", "no such file"), 1, "no version of main has no such file")
+
+
+def test_the_first_version_of_a_branch_lists_only_what_its_own_commit_changed(mount: Mount) -> None:
+    """P41."""
+    prepare(mount)
+    done(mount.ana("branch", "exp", "main@3"))
+    assert messages(mount, "-b", "exp", "--path", "b.csv") == ["b through its second name"]
+    assert messages(mount, "-b", "exp", "--path", "raw/a.csv") == []
 
 
 def test_a_path_counts_from_the_current_directory_of_a_mount(mount: Mount) -> None:
@@ -59,6 +68,9 @@ def test_a_path_counts_from_the_current_directory_of_a_mount(mount: Mount) -> No
     assert "a is longer" in done(mount.ana("log", "--path", "a.csv", cwd=inside))
     assert "b through" in done(mount.ana("log", "--path", "../b.csv", cwd=inside))
     assert "b through" in done(mount.ana("log", "--path", str(inside / "b"), cwd=inside))
+    assert "b through" in done(mount.ana("log", "--path", "../../main/b.csv", cwd=inside))
+    assert "b through" in done(mount.ana("log", "--path", "/b.csv", cwd=inside))
+    assert "b through" in done(mount.ana("log", "-b", "main", "--path", "b.csv", cwd=inside)), "-b: from the top"
     refused(mount.ana("log", "--path", "../../b.csv", cwd=inside), 2, "leads out of the branch")
 
 
@@ -83,6 +95,25 @@ def test_show_without_a_revision_is_the_last_version_of_the_branch_one_is_in(mou
     assert "M  b.csv  1 B -> 2 B\nM  raw/b  1 B -> 2 B\n" in done(mount.ana("show", cwd=mount.root / "exp"))
     assert "    (empty)\n" in done(mount.ana("show", "main@0"))
     refused(mount.ana("show", "main@9"), 1, "main has no version 9")
+    assert "a is longer" in done(mount.ana("show", cwd=mount.root / "main@2"))
+    done(mount.ana("tag", "v1", "main@1"))
+    assert done(mount.ana("show", cwd=mount.root / "v1/raw")).startswith("v1  ")
+
+
+def test_equal_contents_have_equal_ids(mount: Mount) -> None:
+    """P39."""
+    data = random.Random(1).randbytes(1_000_000)
+    with (mount.main / "pieces").open("wb") as file:
+        for start in range(0, len(data), 1_000):
+            file.write(data[start : start + 1_000])
+            file.flush()
+    (mount.main / "whole").write_bytes(data)
+    (mount.main / "small").write_bytes(b"x")
+    mount.commit("two of one kind")
+    ids = {row["path"]: row["content_id"] for row in mount.json("ls", "main")}
+    assert ids["small"] is None
+    assert ids["pieces"] == ids["whole"]
+    assert ids["pieces"] is not None
 
 
 def set_the_clock_back(mount: Mount) -> None:

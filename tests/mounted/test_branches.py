@@ -107,6 +107,18 @@ def test_a_branch_never_takes_the_place_of_another_p7(mount: Mount):
     assert [(mount.root / name / "data").read_text() for name in ("one", "two")] == ["one", "two"]
 
 
+def test_mv_into_another_branch_fails_and_leaves_both_as_they_were_p7(mount: Mount):
+    """With EXDEV, mv would copy all of the branch, and then delete what is in it."""
+    (mount.main / "file").write_text("x")
+    mount.commit()
+    (mount.root / "exp").mkdir()
+    before = snapshot(mount.root)
+    moved = shell("mv main exp", mount.root)
+    assert moved.returncode == 1
+    assert "busy" in moved.stderr
+    assert snapshot(mount.root) == before
+
+
 def test_renaming_the_default_branch_keeps_it_the_default_p7(mount: Mount):
     (mount.main / "data").write_text("x")
     mount.commit()

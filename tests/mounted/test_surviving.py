@@ -2,6 +2,7 @@
 
 import errno
 import os
+import random
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from anabranch.store.env import Environment
-from tests.harness import Mount, Repo, done, errno_of, pin_times, python, refused, run_ana, snapshot
+from tests.harness import Mount, Repo, done, errno_of, pin_times, python, refused, run_ana, shell, snapshot
 from tests.mounted.test_commits import fill
 
 pytestmark = pytest.mark.mounted
@@ -336,6 +337,22 @@ def history_in(mount: Mount) -> tuple[Path, bytes, str]:
     mount.umount()
     meta = mount.path / "meta.mdb"
     return meta, meta.read_bytes(), done(mount.ana("ls", "main@1"))
+
+
+def test_a_damaged_chunk_in_a_long_file_ends_the_read_but_not_the_mount_p35(mount: Mount):
+    """Read from the start, so that chunks are loaded ahead of who will ask for them."""
+    content = random.Random(35).randbytes(30_000_000)
+    (mount.main / "long").write_bytes(content)
+    mount.commit()
+    mount.umount()
+    damage(mount.path, content[20_000_000:20_000_064])
+    mount.mount()
+    mount.sound = False
+    assert errno_of((mount.main / "long").read_bytes) == errno.EIO
+    with (mount.main / "long").open("rb") as file:
+        assert file.read(1_000_000) == content[:1_000_000]
+    assert shell("cat main/long > /dev/null", mount.root).returncode == 1
+    assert mount.is_mounted()
 
 
 def test_a_damaged_record_of_history_is_an_error_p35(mount: Mount):

@@ -1,5 +1,6 @@
 """The index: rows that are checked, a file that is never silently made anew, and its rebuilding."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -168,6 +169,23 @@ def test_a_rebuilt_index_has_all_rows_in_several_batches_over_several_volumes(
     assert sorted(path.name for path in place.iterdir()) == ["index.mdb", "index.mdb-lock", "volumes"]
 
 
+def test_volumes_that_are_missing_are_damage(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anabranch.store.volumes.SEAL", 100_000)
+    fill(place)
+    (place / "volumes/000001.mdb").unlink()
+    rebuilt = quietly(place)
+    assert rebuilt.damaged == [Damage(1, 0, 0, "the volume is missing")]
+    assert rebuilt.chunks + rebuilt.lost == 20
+    assert rebuilt.lost > 0
+
+
+def test_chunks_of_the_old_index_that_are_in_no_volume_are_lost(place: Path) -> None:
+    fill(place)
+    shutil.rmtree(place / "volumes")
+    (place / "volumes").mkdir()
+    assert quietly(place) == Rebuilt(0, 0, [], lost=20)
+
+
 def test_what_is_damaged_is_named_and_everything_else_is_indexed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """P35."""
     monkeypatch.setattr("anabranch.store.volumes.SEAL", 100_000)
@@ -177,7 +195,7 @@ def test_what_is_damaged_is_named_and_everything_else_is_indexed(place: Path, mo
         content[30_056 + 40] ^= 0xFF  # the length of the second record
 
     alter_volume(place, 1, flip)
-    assert quietly(place) == Rebuilt(19, 5, [Damage(1, 30_056, 60_112, "no intact record")])
+    assert quietly(place) == Rebuilt(19, 5, [Damage(1, 30_056, 60_112, "no intact record")], lost=1)
     assert readable(place, ids) == [n != 5 for n in range(20)]
 
 

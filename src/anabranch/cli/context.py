@@ -37,19 +37,24 @@ class Where:
         return self.parts[0] if self.parts else None
 
     def inside(self, path: str) -> bytes:
-        """A path as it was typed, from the root of its branch: in a mount it counts from the current directory.
+        """A path as it was typed, from the top of its branch: in the branch's directory it counts from there.
 
         Raises UsageError when it leads out of the branch.
         """
-        typed = Path(path)
-        if self.mount is not None and typed.is_relative_to(self.mount):
-            typed = Path(*typed.relative_to(self.mount).parts[1:])
-        else:
-            typed = Path(*self.parts[1:], path.lstrip("/"))
-        normal = os.path.normpath(typed)
-        if normal.split("/")[0] == "..":
+        top = Path("/") if self.mount is None else self.mount / (self.here or "-")
+        here = Path("/") if self.mount is None else self.mount.joinpath(*self.parts or ("-",))
+        if self.chosen is not None:
+            here = top
+        full = Path(os.path.normpath(here / path))
+        if self.mount is not None and not full.is_relative_to(top) and not Path(path).is_absolute():
             raise UsageError(f"{path} leads out of the branch")
-        return b"" if normal == "." else os.fsencode(normal)
+        inside = full.relative_to(top) if full.is_relative_to(top) else full.relative_to("/")
+        return b"" if inside == Path() else os.fsencode(inside)
+
+    def revision(self, repository: Repository) -> str:
+        """What the current directory shows, if it is that of a version or a tag; else the branch that is meant."""
+        name = self.here
+        return name if self.chosen is None and name and name != ".ana" else self.branch(repository)
 
     def branch(self, repository: Repository) -> RefName:
         """The branch that is meant: -b, else the current directory's, else the default one."""

@@ -44,14 +44,15 @@ def log(count: int | None, path: str | None, repository: Path | None, branch: st
 def show_version(revision: str | None, repository: Path | None, branch: str | None, as_json: bool) -> None:
     """Show a version: who made it, when, why, and what it changed.
 
-    Without REV: the last version of the branch. Changes are those from the version's first parent.
+    Without REV: the version whose directory this is, else the last one of the branch. Changes are those from the
+    version's first parent.
 
     \b
     Examples: ana show; ana show main@3; ana show @3f9ac2e1
     """
     where = find(repository, branch)
     with where.reading() as history:
-        version = history.resolve(revision or where.branch(history))
+        version = history.resolve(revision or where.revision(history))
         changes = history.changes_of(version.commit)
         if as_json:
             show_json(report.shown_json(version, changes))

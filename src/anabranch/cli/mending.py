@@ -34,7 +34,7 @@ def reindex(repository: Path | None, as_json: bool) -> None:
     with locks.acquire(layout), _progress() as progress:
         rebuilt = rebuild(layout.path, progress)
     show_json(report.reindexed_json(rebuilt)) if as_json else show(report.reindexed_text(rebuilt))
-    if rebuilt.damaged:
+    if rebuilt.damaged or rebuilt.lost:
         raise DamagedError(f"the volumes of {layout.path} are damaged; what is intact is indexed")
 
 

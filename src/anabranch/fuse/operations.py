@@ -9,7 +9,6 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TypeVar
 
 import trio
@@ -156,6 +155,8 @@ class Operations:
         self, parent: Inode, name: bytes, new_parent: Inode, new_name: bytes, flags: int, caller: Caller
     ) -> None:
         """Move a name."""
+        if parent == ROOT != new_parent:  # not EXDEV: mv would copy all of the branch, and then empty it
+            raise failure(errno.EBUSY)
         area = self._same(self._area(parent), self._area(new_parent))
         async with self._quiet(area, name):
             await self.committer.passage(area)
@@ -232,15 +233,21 @@ class Operations:
                 handle.ahead += AHEAD_STEP
                 if chunks:
                     async with trio.open_nursery() as both:
-                        for half in (chunks[::2], chunks[1::2]):
-                            both.start_soon(partial(trio.to_thread.run_sync, self._load, half, limiter=self._loaders))
+                        both.start_soon(self._load_early, chunks[::2])
+                        both.start_soon(self._load_early, chunks[1::2])
                     loading.set()
                     loading = handle.loading = trio.Event()
-        except (AnabranchError, OSError):
-            log.exception("reading ahead failed")  # whoever reads there will be told
+        except (AnabranchError, OSError) as error:
+            log.warning("reading ahead ended: %s", error)  # whoever reads there will be told
         finally:
             handle.loading = None
             loading.set()
+
+    async def _load_early(self, chunks: list[ObjectId]) -> None:
+        try:
+            await trio.to_thread.run_sync(self._load, chunks, limiter=self._loaders)
+        except (AnabranchError, OSError) as error:
+            log.warning("reading ahead failed: %s", error)  # whoever reads there will be told
 
     async def write(self, number: int, offset: int, data: bytes) -> int:
         """Write into an open file."""

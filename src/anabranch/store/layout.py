@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from anabranch.errors import DeniedError, ExistsError, FormatError, NotFoundError, UsageError
+from anabranch.errors import DamagedError, DeniedError, ExistsError, FormatError, NotFoundError, UsageError
 from anabranch.store.chunker import CHUNKER_ID
 
 FORMAT = 1
@@ -121,7 +121,7 @@ def sync_directory(path: Path) -> None:
 def check(path: Path, *, writable: bool) -> Layout:
     """The layout of an existing repository of a format that we know.
 
-    Raises NotFoundError, UsageError, DeniedError, FormatError.
+    Raises NotFoundError, UsageError, DeniedError, FormatError, DamagedError.
     """
     _check_path(path)
     layout = Layout(path)
@@ -143,7 +143,7 @@ def check(path: Path, *, writable: bool) -> Layout:
             )
         record = msgspec.convert(loose, RepositoryRecord)
     except (msgspec.DecodeError, msgspec.ValidationError, KeyError, TypeError) as error:
-        raise FormatError(f"{layout.record} cannot be read: {error}") from error
+        raise DamagedError(f"{layout.record} cannot be read: {error}") from error
     unknown = record.incompatible + (record.read_only if writable else [])
     if record.chunker != CHUNKER_ID:
         unknown.append(f"chunker {record.chunker}")

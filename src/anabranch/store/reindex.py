@@ -39,11 +39,14 @@ class Damage(msgspec.Struct, frozen=True):
 
 
 class Rebuilt(msgspec.Struct, frozen=True):
-    """What a rebuilding came to."""
+    """What a rebuilding came to. `lost` chunks were in the old index, as far as that could be read, and are in no
+    volume.
+    """
 
     chunks: int
     volumes: int
     damaged: list[Damage]
+    lost: int = 0
 
 
 def rebuild(directory: Path, progress: Progress) -> Rebuilt:
@@ -54,7 +57,8 @@ def rebuild(directory: Path, progress: Progress) -> Rebuilt:
         index = Index(directory, writable=True, create=True, name=_NEW)
         try:
             damaged = _fill(index, volumes, progress)
-            rebuilt = Rebuilt(index.count(), len(volumes.numbers()), damaged)
+            lost = max(_count_old(directory) - index.count(), 0)
+            rebuilt = Rebuilt(index.count(), len(volumes.numbers()), damaged, lost)
         finally:
             index.close()
         replace(directory / NAME, directory / _NEW)
@@ -66,13 +70,29 @@ def rebuild(directory: Path, progress: Progress) -> Rebuilt:
         volumes.close()
 
 
+def _count_old(directory: Path) -> int:
+    try:
+        index = Index(directory, writable=False, create=False)
+    except (DamagedError, OSError):
+        return 0
+    try:
+        return index.count()
+    except DamagedError:
+        return 0
+    finally:
+        index.close()
+
+
 def _fill(index: Index, volumes: Volumes, progress: Progress) -> list[Damage]:
     numbers = volumes.numbers()
     total = sum(volumes.size(number) for number in numbers)
     before = 0
     damaged: list[Damage] = []
     batch: dict[ObjectId, Place] = {}
+    expected = 0
     for number in numbers:
+        damaged += [Damage(gone, 0, 0, "the volume is missing") for gone in range(expected, number)]
+        expected = number + 1
         for item in _items(volumes, number, is_last=number == numbers[-1]):
             progress(before + item.end, total)
             if isinstance(item, Damage):

@@ -38,6 +38,8 @@ from anabranch.worktree.table import Built, Frozen
 
 FIRST_BRANCH = "main"
 _DEFAULT = b"default branch"
+MESSAGE_MAX = 1024 * 1024
+"""Bytes of a commit message: a commit is one record, and every reader of history holds it in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,8 +411,14 @@ class Repository:
 
 
 def check_message(message: str) -> str:
-    """A commit message without the white space around it. Raises UsageError when nothing is left."""
+    """A commit message without the white space around it. Raises UsageError on none, too long a one, or no text."""
     stripped = message.strip()
     if not stripped:
         raise UsageError("the message is empty", hint="say what changed")
+    try:
+        size = len(stripped.encode())
+    except UnicodeEncodeError:
+        raise UsageError("the message is not UTF-8") from None
+    if size > MESSAGE_MAX:
+        raise UsageError(f"the message has more than {MESSAGE_MAX} bytes", hint="commit long texts as files")
     return stripped

@@ -72,7 +72,12 @@ def object_id(kind: Kind, raw: bytes | memoryview) -> ObjectId:
 
 
 def frame(kind: Kind, identity: ObjectId, raw: bytes | memoryview) -> bytes:
-    """The record of an object: header and payload. Stored raw when zstd saves less than 5 %."""
+    """The record of an object: header and payload. Stored raw when zstd saves less than 5 %.
+
+    Raises ValueError on more bytes than a reader takes: what could not be read again is not written.
+    """
+    if len(raw) > MAX_RAW:
+        raise ValueError(f"{len(raw)} bytes are more than a record may hold")
     payload: bytes | memoryview = _zstd.compressor.compress(raw)
     codec = _ZSTD
     if len(payload) * 20 > len(raw) * 19:

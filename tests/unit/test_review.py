@@ -2,9 +2,11 @@
 
 import pytest
 
-from anabranch.errors import UsageError
+from anabranch.errors import DamagedError, UsageError
 from anabranch.repo import MESSAGE_MAX
+from anabranch.store.codec import encode
 from anabranch.store.records import MAX_RAW, Kind, frame, object_id
+from anabranch.versions.objects import ENTRY
 from tests.unit.helpers import Branch
 
 
@@ -27,3 +29,9 @@ def test_a_message_that_is_no_text_is_refused(main: Branch) -> None:
     main.write("file", b"content")
     with pytest.raises(UsageError, match="UTF-8"):
         main.commit("a\udcff")
+
+
+def test_values_that_are_nested_too_deeply_are_damage() -> None:
+    fields = encode((1, 0o644, 0, 0, 0, 0, 0, b"", None))[1:]
+    with pytest.raises(DamagedError):
+        ENTRY.decode(b"\x9a" + fields + b"\x91" * 200_000 + b"\xc0")

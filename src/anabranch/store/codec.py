@@ -31,7 +31,7 @@ class Codec(Generic[T]):
         """The value of canonical bytes. Raises DamagedError, naming what they were to be."""
         try:
             return self._decoder.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise DamagedError(f"{what or self._what} cannot be read: {error}") from error
 
     def seal(self, value: T) -> bytes:

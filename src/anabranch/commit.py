@@ -12,7 +12,7 @@ from anabranch.errors import NothingToCommitError
 from anabranch.ids import ObjectId
 from anabranch.store.meta import ObjectStore
 from anabranch.versions.contents import Contents
-from anabranch.versions.diff import ChangeKind, diff
+from anabranch.versions.diff import ChangeKind, diff, is_regrouped
 from anabranch.versions.manifests import Stored
 from anabranch.versions.objects import Commit, Entry, EntryKind, LinkRow, Tag, get_commit, put_commit
 from anabranch.versions.trees import Trees, Version
@@ -79,7 +79,7 @@ class Builder:
         for change in diff(old, new):
             changed += 1
             files += change.kind != EntryKind.DIRECTORY or change.change == ChangeKind.TYPE
-        if not changed:
+        if not changed and not is_regrouped(old, new):
             raise NothingToCommitError("nothing to commit: the branch equals its last commit")
         return files
 

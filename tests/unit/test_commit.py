@@ -6,6 +6,7 @@ import pytest
 
 from anabranch.errors import ConflictError, NothingToCommitError, RefusedError, UsageError
 from anabranch.ids import RefName
+from anabranch.repo import MESSAGE_MAX
 from anabranch.versions.objects import EntryKind, Tag, get_commit
 from anabranch.worktree.tree import AttributeChanges
 from tests.unit.helpers import GID, MAIN, UID, WHO, Branch, random_bytes
@@ -260,3 +261,18 @@ def test_equal_branches_have_equal_trees_whatever_was_done_to_get_there(main: Br
         branch.commit()
     roots = [get_commit(repository.objects, repository.refs.get(name).commit).root for name in (MAIN, exp)]
     assert roots[0] == roots[1]
+
+
+def test_a_message_that_is_too_long_is_refused_and_the_branch_can_be_read_as_before(main: Branch) -> None:
+    main.write("file", b"content")
+    with pytest.raises(UsageError, match="message"):
+        main.repository.commit(MAIN, "x" * (MESSAGE_MAX + 1), WHO)
+    assert main.changed() == [("added", "file")]
+    assert main.commit("x" * MESSAGE_MAX) == 1
+    assert len(main.repository.resolve("main").commit.message) == MESSAGE_MAX
+
+
+def test_a_message_that_is_no_text_is_refused(main: Branch) -> None:
+    main.write("file", b"content")
+    with pytest.raises(UsageError, match="UTF-8"):
+        main.commit("a\udcff")

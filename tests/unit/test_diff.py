@@ -1,10 +1,13 @@
 """The differences of two versions, at a cost that follows the differences."""
 
+import pytest
+
+from anabranch.errors import NothingToCommitError
 from anabranch.repo import Repository
 from anabranch.versions.diff import diff
 from anabranch.versions.objects import EntryKind
 from anabranch.versions.trees import Trees, Version
-from tests.unit.helpers import Branch
+from tests.unit.helpers import MAIN, Branch
 
 
 def between(repository: Repository, old: str, new: str) -> list[tuple[str, str]]:
@@ -153,3 +156,27 @@ def test_a_root_of_the_time_zero_has_attributes_like_any_other(main: Branch) -> 
     main.chmod("", 0o700)
     assert main.changed() == [("attributes", ".")]
     assert not main.repository.is_clean(main.name)
+
+
+def test_files_that_become_one_or_cease_to_be_one_are_a_change_though_every_path_looks_the_same(main: Branch) -> None:
+    """As `hardlink` and `jdupes` do. P13, P18."""
+    for name in ("a", "b"):
+        main.write(name, b"the same")
+        main.touch(name, 5)
+    main.commit()
+    main.unlink("b")
+    main.link("a", "b")
+    assert not main.repository.is_clean(MAIN)
+    assert main.commit() == 2
+    main.forget_all()
+    assert main.find("a") == main.find("b")
+    assert main.repository.is_clean(MAIN)
+    main.unlink("b")
+    main.write("b", b"the same")
+    main.touch("b", 5)
+    assert not main.repository.is_clean(MAIN)
+    assert main.commit() == 3
+    main.link("a", "c")
+    main.unlink("c")
+    with pytest.raises(NothingToCommitError):
+        main.commit()

@@ -158,6 +158,27 @@ def test_every_truncation_and_flipped_byte_of_a_sealed_row_is_damage(raw: bytes)
             unseal(sealed[:at] + bytes([sealed[at] ^ 0x10]) + sealed[at + 1 :], "row")
 
 
+def test_values_that_are_nested_too_deeply_are_damage() -> None:
+    fields = ENTRY.encode(Entry(EntryKind.FILE))[1:]
+    with pytest.raises(DamagedError):
+        ENTRY.decode(b"\x9a" + fields + b"\x91" * 200_000 + b"\xc0")
+
+
+@pytest.mark.parametrize("name", [b"", b".", b"..", b"a/b", b"a\0b", b"x" * 256])
+def test_a_directory_with_a_name_that_cannot_be_is_damage(objects: ObjectStore, name: bytes) -> None:
+    """Whoever unpacks a version must not be led out of its folder."""
+    tree = objects.put(Kind.TREE, prolly.encode_node(0, [(name, ENTRY.encode(file(1)))]))
+    with pytest.raises(DamagedError, match="bad name"):
+        list(Trees(objects).entries(tree))
+
+
+def test_sums_that_no_reader_would_take_are_not_made(objects: ObjectStore) -> None:
+    trees = Trees(objects)
+    huge = Entry(EntryKind.FILE, size=1 << 62, form=Form.MANIFEST, content=ZERO)
+    with pytest.raises(OSError, match="too large"):
+        trees.totals(trees.apply(trees.empty(), [(b"a", huge), (b"b", huge)]))
+
+
 # --- nodes that no writer writes ---
 
 

@@ -19,7 +19,7 @@ from anabranch.repo import Repository
 from anabranch.testing import consistency
 from anabranch.versions.diff import Change, ChangeKind
 from anabranch.versions.manifests import of
-from anabranch.versions.objects import Entry, EntryKind
+from anabranch.versions.objects import Entry, EntryKind, get_commit
 from anabranch.versions.refs import Operation, Refs
 from anabranch.versions.trees import Version
 from tests.unit.helpers import GID, MAIN, UID, WHO, Branch, examples, make_repository, random_bytes, scratch
@@ -542,14 +542,14 @@ class HistoryMachine(RuleBasedStateMachine):
         versions = self.logs[branch.name].versions()
         paths = sorted({path for _, made in versions for path in made.files})
         path = paths[file % len(paths)]
-        changed = []
-        before: Made | None = None
-        for number, made in versions:
-            if self._differs(before, made, path):
-                changed.append((number, made.commit))
-            before = made
+        changed = [(number, made.commit) for number, made in versions if self._differs(self._parent(made), made, path)]
         found = self.repository.log_of(branch.name, b"/".join(path))
         assert [(version.number, version.id) for version in found] == changed[::-1]
+
+    def _parent(self, made: Made) -> Made | None:
+        parents = get_commit(self.repository.objects, made.commit).parents
+        known = [row.made for log in self.logs.values() for row in log.rows if row.made is not None]
+        return next((one for one in known if parents and one.commit == parents[0]), None)
 
     @staticmethod
     def _differs(old: Made | None, new: Made, path: Path) -> bool:

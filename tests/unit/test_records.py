@@ -176,3 +176,9 @@ def test_a_sealed_row_comes_back_and_a_touched_one_is_damage(row: bytes, data: s
 def test_the_hash_of_a_name_is_another_one_for_each_seed() -> None:
     assert len({hash_name(b"name", seed) for seed in range(100)}) == 100
     assert hash_name(b"name", 3) == hash_name(b"name", 3)
+
+
+def test_a_record_that_no_reader_would_take_is_not_made() -> None:
+    raw = bytes(records.MAX_RAW + 1)
+    with pytest.raises(ValueError, match="more than a record may hold"):
+        frame(Kind.COMMIT, object_id(Kind.COMMIT, raw), raw)

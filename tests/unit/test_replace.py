@@ -67,7 +67,7 @@ def test_a_file_without_waste_is_not_copied(place: Path, monkeypatch: pytest.Mon
 def test_without_room_for_the_copy_everything_stays(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before, size = rows(path), path.stat().st_size
 
-    def full(new: Path, old: Path) -> None:
+    def full(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(replace, "replace", full)
@@ -115,20 +115,51 @@ def ask(reader: subprocess.Popen[str]) -> int:
     return int(reader.stdout.readline())
 
 
-def test_a_reader_that_came_before_keeps_what_it_had_and_new_ones_see_what_is_written_after(
-    path: Path, reader: subprocess.Popen[str]
-) -> None:
+def test_a_reader_that_came_before_goes_over_to_the_new_file(path: Path, reader: subprocess.Popen[str]) -> None:
     assert reader.stdout is not None
     assert int(reader.stdout.readline()) == KEPT
     Environment(path, ["rows"]).close()
+    assert ask(reader) == KEPT
     writer = Environment(path, ["rows"])
     for n in range(20):
         with writer.write() as batch:
             batch.put("rows", b"new%d" % n, b"value")
-    assert ask(reader) == KEPT
-    assert writer.count("rows") == KEPT + 20
+        assert ask(reader) == KEPT + n + 1
     writer.close()
     assert len(rows(path)) == KEPT + 20
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_a_crash_while_a_file_is_replaced_harms_no_reader(
+    path: Path, reader: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch, *, renamed: bool
+) -> None:
+    """The lock file was set aside: before the new file took the place, and after."""
+    assert reader.stdout is not None
+    assert int(reader.stdout.readline()) == KEPT
+    rename = Path.rename
+
+    def crash(self: Path, target: Path) -> Path:
+        if self.name.endswith(".new") and not renamed:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    def crash_later(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", crash)
+    if renamed:
+        monkeypatch.setattr(replace, "sync_directory", crash_later)
+    with pytest.raises(KeyboardInterrupt):
+        replace.compact(path)
+    monkeypatch.undo()
+    assert path.with_name("test.mdb-lock.old").exists()
+    writer = Environment(path, ["rows"])
+    for n in range(200):
+        with writer.write() as batch:
+            batch.put("rows", b"%06d" % (n % KEPT), random_bytes(n, 3_000))
+        assert ask(reader) == KEPT
+    writer.close()
+    assert {file.name for file in path.parent.iterdir()} <= {"test.mdb", "test.mdb-lock"}
 
 
 OPENER = """

@@ -58,7 +58,7 @@ def new_name(dice: random.Random, style: str) -> bytes:
     if style == "edge":
         return dice.choice([b"\x01", b"\xff", b" ", b"a"]) * dice.choice([1, 2, 3, 254, 255])
     name = dice.randbytes(dice.choice([1, 2, 3, 8, 40, 255]))
-    return name if legal(name) else name.replace(b"/", b"-").replace(b"\0", b"0") or b"n"
+    return name if legal(name) else b"n" + name[1:].replace(b"/", b"-").replace(b"\0", b"0")
 
 
 def new_entry(dice: random.Random, padding: int) -> Entry:

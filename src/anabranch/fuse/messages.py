@@ -19,7 +19,7 @@ from anabranch.fuse.commits import Committer, Prepared
 from anabranch.fuse.control import failed
 from anabranch.fuse.handles import Handle
 from anabranch.fuse.roots import RootArea
-from anabranch.repo import check_message, user_name
+from anabranch.repo import MESSAGE_MAX, check_message, user_name
 from anabranch.report import committed_text
 from anabranch.versions.refs import Who
 from anabranch.worktree.inodes import Inode
@@ -69,6 +69,11 @@ class Messages:
             raise message.error
         if message.done:
             raise failure(errno.EINVAL)
+        if len(message.text) + len(data) > MESSAGE_MAX:
+            if message.prepared is not None:
+                self._drop(message, "its message is too long")
+            self._fail(message, failure(errno.EFBIG))
+            raise failure(errno.EFBIG)
         if message.prepared is None:
             await self._prepare(message, data)
         message.text += data

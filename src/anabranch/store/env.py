@@ -12,17 +12,20 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import lmdb
 
 from anabranch.errors import DamagedError
-from anabranch.store.replace import WASTE_MIN, compact, free_bytes, gate
+from anabranch.store.replace import WASTE_MIN, compact, free_bytes, gate, remove_new
 
 MAP_SIZE = 1 << 40
 """Address space reserved for an environment, in bytes; the file itself grows only as needed."""
+
+MAX_TABLES = 32
+"""In an environment."""
 
 BATCH_BYTES = 4 * 1024 * 1024
 """At most so many bytes of rows (or one row) in a transaction of `put_all`,"""
@@ -101,28 +104,51 @@ class Environment:
     ) -> None:
         self.path = path
         self._writable = writable
+        self._whole = whole
+        self._map_size = map_size
         self._lock = threading.Lock()
-        create = create and writable
+        self._replaced: list[lmdb.Environment] = []
+        self._open(tables, create=create and writable)
+
+    def _open(self, tables: Iterable[str], *, create: bool) -> None:
         if not create:
-            _check_there(path)
+            _check_there(self.path)
         try:
-            with gate(path.parent, alone=False):
+            with gate(self.path, alone=False) if self.path.exists() else nullcontext():
                 self._env = lmdb.open(
-                    str(path), map_size=map_size, subdir=False, max_dbs=len(tables), max_readers=1022,
-                    readonly=not writable,
+                    str(self.path), map_size=self._map_size, subdir=False, max_dbs=MAX_TABLES, max_readers=1022,
+                    readonly=not self._writable,
                 )  # fmt: skip
+                self._inode = self.path.stat().st_ino
             try:
-                self._check_length(writable=writable, whole=whole)
-                if writable:
+                self._check_length(writable=self._writable, whole=self._whole)
+                if self._writable:
                     self._env.reader_check()  # a killed reader's slot would keep pages from being used again
+                    remove_new(self.path)
                 self.tables = {name: self._env.open_db(name.encode(), create=create) for name in tables}
             except BaseException:
                 self._env.close()  # or this process could not open it a second time
                 raise
         except _DAMAGE as error:
-            raise DamagedError(f"{path} is not a readable LMDB file: {error}") from error
+            raise DamagedError(f"{self.path} is not a readable LMDB file: {error}") from error
         except lmdb.Error as error:
-            raise translate(error, path) from error
+            raise translate(error, self.path) from error
+
+    def _look_again(self) -> None:
+        """For readers: when another file has taken the place of ours, go over to it.
+
+        Ours stays open until the end, for the threads that may be reading it.
+        """
+        with self._lock:
+            if self._is_replaced():
+                self._replaced.append(self._env)
+                self._open(list(self.tables), create=False)
+
+    def _is_replaced(self) -> bool:
+        try:
+            return self.path.stat().st_ino != self._inode
+        except FileNotFoundError:
+            return False
 
     def _check_length(self, *, writable: bool, whole: bool) -> None:
         """To read a page beyond the file's end would kill the process (SIGBUS); to read zeros there is damage.
@@ -143,7 +169,8 @@ class Environment:
         LMDB's file never shrinks by itself: when the writer leaves one of which most is free, it is made smaller.
         """
         wasteful = self._writable and self._is_wasteful()
-        self._env.close()
+        for environment in (self._env, *self._replaced):
+            environment.close()
         if wasteful:
             compact(self.path)
 
@@ -168,6 +195,8 @@ class Environment:
     @contextmanager
     def reading(self) -> Iterator[lmdb.Transaction]:
         """A read transaction; values are memoryviews that die with it."""
+        if not self._writable and self._is_replaced():
+            self._look_again()
         try:
             with self._env.begin(buffers=True) as transaction:
                 yield transaction

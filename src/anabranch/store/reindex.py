@@ -13,7 +13,7 @@ import msgspec
 from anabranch.errors import DamagedError
 from anabranch.ids import ObjectId
 from anabranch.store.index import NAME, Index
-from anabranch.store.replace import replace
+from anabranch.store.replace import remove_new, replace
 from anabranch.store.scan import Found, Lost, scan
 from anabranch.store.volumes import Place, Volumes
 
@@ -51,7 +51,7 @@ class Rebuilt(msgspec.Struct, frozen=True):
 
 def rebuild(directory: Path, progress: Progress) -> Rebuilt:
     """Make the index of a repository anew."""
-    _remove_new(directory)
+    remove_new(directory / NAME)
     volumes = Volumes(directory / "volumes", writable=True)
     try:
         index = Index(directory, writable=True, create=True, name=_NEW)
@@ -61,10 +61,10 @@ def rebuild(directory: Path, progress: Progress) -> Rebuilt:
             rebuilt = Rebuilt(index.count(), len(volumes.numbers()), damaged, lost)
         finally:
             index.close()
-        replace(directory / NAME, directory / _NEW)
+        replace(directory / NAME)
         return rebuilt
     except BaseException:
-        _remove_new(directory)
+        remove_new(directory / NAME)
         raise
     finally:
         volumes.close()
@@ -118,8 +118,3 @@ def _items(volumes: Volumes, number: int, *, is_last: bool) -> Iterator[Found | 
         return
     if item is None and not is_last:
         yield Damage(number, 0, 0, "the volume is empty")
-
-
-def _remove_new(directory: Path) -> None:
-    for name in (_NEW, f"{_NEW}-lock"):
-        (directory / name).unlink(missing_ok=True)

@@ -75,6 +75,16 @@ def diff(old: Version, new: Version, path: bytes = b"") -> Iterator[Change]:
             yield change
 
 
+def is_regrouped(old: Version, new: Version) -> bool:
+    """Whether other names than before are names of one file, though no path shows a difference."""
+    changed = [link_id for link_id, _, _ in new.trees.diff_links(old.links, new.links)]
+    groups = [
+        sorted(names for link_id in changed if len(names := list(version.trees.link_names(version.links, link_id))) > 1)
+        for version in (old, new)
+    ]
+    return groups[0] != groups[1]
+
+
 def is_nobodys(version: Version) -> bool:
     """Whether a version is the empty commit, or nothing at all: its root directory has no attributes of its own."""
     return version.root.tree == EMPTY_TREE and not version.root.mtime_ns

@@ -6,6 +6,7 @@ id, and right after it one for each of its names under link id and path: so a fi
 one costs one row.
 """
 
+import errno
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from anabranch.versions.objects import (
     ENTRY,
     LINK_ID_SIZE,
     LINK_ROW,
+    MAX_FILE,
     Count,
     Entry,
     EntryKind,
@@ -32,6 +34,8 @@ NODE_SIZE = 4096
 MAX_NODE = 16 * 1024
 EMPTY_NODE = prolly.encode_node(0, [])
 EMPTY_TREE = object_id(Kind.TREE, EMPTY_NODE)
+NAME_MAX = 255
+_NO_NAMES = (b".", b"..")
 _NAME_VALUE = encode(None)
 
 
@@ -93,15 +97,24 @@ class _MapShape:
         return rows[-1][0], encode((child, *self.sums(level, rows)))
 
     def sums(self, level: int, rows: Sequence[Row]) -> Totals:
-        if level:
-            return Totals(*map(sum, [*zip(*(_SUMMARY.decode(value) for _, value in rows), strict=True)][1:]))
-        return Totals(*map(sum, zip(*map(self.leaf, rows), strict=True)))
+        values = (_SUMMARY.decode(value)[1:] for _, value in rows) if level else map(self.leaf, rows)
+        totals = Totals(*map(sum, zip(*values, strict=True)))
+        if totals.bytes > MAX_FILE:
+            raise OSError(errno.EFBIG, "the files of a directory are too large together")
+        return totals
 
     def leaf(self, row: Row) -> Totals:
         raise NotImplementedError
 
 
 class _TreeShape(_MapShape):
+    def positions(self, level: int, rows: Sequence[Row]) -> list[bytes]:
+        names = super().positions(level, rows)
+        for name in names:
+            if not 1 <= len(name) <= NAME_MAX or name in _NO_NAMES or b"/" in name or b"\0" in name:
+                raise DamagedError(f"a directory has an entry of the bad name {name!r}")
+        return names
+
     def leaf(self, row: Row) -> Totals:
         entry = ENTRY.decode(row[1])
         size = prolly.row_size(row)

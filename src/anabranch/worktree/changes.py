@@ -37,8 +37,16 @@ def changes(table: Table, base: Version, old: Version | None = None) -> Iterator
 
 
 def is_clean(table: Table, base: Version) -> bool:
-    """Whether nothing differs from the base commit."""
-    return not _uncommitted(table) or next(changes(table, base), None) is None
+    """Whether nothing differs from the base commit, nor which names are those of one file."""
+    if not _uncommitted(table):
+        return True
+    return not any(changes(table, base)) and not any(_is_regrouped(table, base, ino) for ino in _uncommitted(table))
+
+
+def _is_regrouped(table: Table, base: Version, ino: Inode) -> bool:
+    node = table.nodes[ino]
+    row = base.trees.link(base.links, node.link_id) if node.link_id else None
+    return bool(node.link_id) and not node.orphan and node.links != (1 if row is None else row.names)
 
 
 def _uncommitted(table: Table) -> set[Inode]:
@@ -91,15 +99,26 @@ def _is_directory(side: Side) -> bool:
 
 def _same_names(table: Table, base: Version, old: Version) -> list[Pair]:
     """The paths at which a hard link's name stayed, while the file that it leads to may differ."""
-    link_ids = {table.nodes[ino].link_id for ino in _uncommitted(table)} - {b""}
-    link_ids |= {link_id for link_id, _, _ in old.trees.diff_links(old.links, base.links)}
     pairs: list[Pair] = []
-    for link_id in link_ids:
-        for path in old.trees.link_names(old.links, link_id):
+    for linked in _changed_links(table, base, old):
+        for path in old.trees.link_names(old.links, linked):
             side = _at(table, path)
-            if side is not None and _link_id(side) == link_id:
-                pairs.append((path, Entry(EntryKind.LINK, content=link_id), side))
+            if _link_id(side) == linked:
+                pairs.append((path, Entry(EntryKind.LINK, content=linked), side))
     return sorted(pairs, key=path_order)
+
+
+def _changed_links(table: Table, base: Version, old: Version) -> set[bytes]:
+    """The hard-linked files of the old version that may hold something else now."""
+    changed = {
+        linked for linked, left, right in old.trees.diff_links(old.links, base.links)
+        if left is not None and (right is None or left.entry != right.entry)
+    }  # fmt: skip
+    for node in (table.nodes[ino] for ino in _uncommitted(table)):
+        row = old.trees.link(old.links, node.link_id) if node.link_id else None
+        if row is not None and row.entry != _entry(table, base, node):
+            changed.add(node.link_id)
+    return changed
 
 
 def _at(table: Table, path: bytes) -> Side:
@@ -111,10 +130,10 @@ def _at(table: Table, path: bytes) -> Side:
     return side
 
 
-def _link_id(side: Node | Entry) -> bytes:
+def _link_id(side: Side) -> bytes:
     if isinstance(side, Node):
         return side.link_id
-    return side.content if side.kind is EntryKind.LINK else b""
+    return side.content if side is not None and side.kind is EntryKind.LINK else b""
 
 
 def _entry(table: Table, base: Version, side: Side) -> Entry | None:

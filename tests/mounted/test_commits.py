@@ -193,8 +193,9 @@ def number_in(path: Path) -> int:
 
 def test_a_commit_is_one_instant_while_two_files_are_written_p14_p15_p16(mount: Mount, counters: subprocess.Popen[str]):
     """60 commits beside a program that writes a, then b, and so on: never b ahead, never a ahead by more than one."""
-    seen = []
+    seen = [0]
     for number in range(1, 61):
+        wait_for(lambda: number_in(mount.main / "b") > seen[-1], "the program to go on after a commit")
         before = number_in(mount.main / "b")
         if number % 6:
             (mount.main / ".ana/commit").write_text(f"commit {number}")
@@ -205,7 +206,6 @@ def test_a_commit_is_one_instant_while_two_files_are_written_p14_p15_p16(mount: 
         assert a in (b, b + 1), f"in version {number} a is {a} and b is {b}"
         assert b >= before, f"version {number} lacks what was written before it: {b} < {before}"
         seen.append(a)
-    assert seen == sorted(set(seen)), "the program did not go on between commits"
     assert counters.poll() is None
     assert mount.messages()[:-1] == [f"commit {number}" for number in range(60, 0, -1)]
 

@@ -177,7 +177,7 @@ def test_unknown_features_are_refused_as_far_as_they_reach_p38(repo: Repo):
 )  # fmt: skip
 def test_a_record_that_cannot_be_read_is_refused_p38(repo: Repo, text: str):
     (repo.path / "anabranch.json").write_text(text)
-    refused(repo.ana("log"), 3)
+    refused(repo.ana("log"), 4)
 
 
 def test_a_missing_part_of_a_repository_is_damage_p35(repo: Repo):

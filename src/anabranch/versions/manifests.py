@@ -113,6 +113,9 @@ class _Shape:
     def absolute(self, base: int, position: int) -> int:
         return base + position
 
+    def all_absolute(self, base: int, positions: list[int]) -> list[int]:
+        return [base + position for position in positions]
+
     def relative(self, base: int, position: int) -> int:
         return position - base
 

@@ -10,6 +10,8 @@ import errno
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from anabranch.errors import DamagedError, NotFoundError, UsageError
 from anabranch.ids import ID_SIZE, ObjectId
 from anabranch.store.codec import Codec, encode
@@ -35,7 +37,7 @@ MAX_NODE = 16 * 1024
 EMPTY_NODE = prolly.encode_node(0, [])
 EMPTY_TREE = object_id(Kind.TREE, EMPTY_NODE)
 NAME_MAX = 255
-_NO_NAMES = (b".", b"..")
+_NO_NAMES = frozenset((b".", b".."))
 _NAME_VALUE = encode(None)
 
 
@@ -76,13 +78,17 @@ class _MapShape:
     def absolute(self, base: bytes, position: bytes) -> bytes:
         return position
 
+    def all_absolute(self, base: bytes, positions: list[bytes]) -> list[bytes]:
+        return positions
+
     def relative(self, base: bytes, position: bytes) -> bytes:
         return position
 
     def children(self, rows: Sequence[Row]) -> list[ObjectId]:
-        if any(len(value) < _CHILD_END or not value.startswith(_CHILD_HEAD) for _, value in rows):
+        values = [value for _, value in rows]
+        if {value[: len(_CHILD_HEAD)] for value in values} != {_CHILD_HEAD} or min(map(len, values)) < _CHILD_END:
             raise DamagedError("an upper row of a tree names no child")
-        return [ObjectId(value[len(_CHILD_HEAD) : _CHILD_END]) for _, value in rows]
+        return [ObjectId(value[len(_CHILD_HEAD) : _CHILD_END]) for value in values]
 
     def cuts(self, level: int, key: bytes, size: int) -> bool:
         return hash_name(key, level) < size * _CUT
@@ -97,37 +103,70 @@ class _MapShape:
         return rows[-1][0], encode((child, *self.sums(level, rows)))
 
     def sums(self, level: int, rows: Sequence[Row]) -> Totals:
-        values = (_SUMMARY.decode(value)[1:] for _, value in rows) if level else map(self.leaf, rows)
-        totals = Totals(*map(sum, zip(*values, strict=True)))
+        if level:
+            totals = Totals(*map(sum, [*zip(*(_SUMMARY.decode(value) for _, value in rows), strict=True)][1:]))
+        else:
+            totals = self.leaf_sums(rows)
         if totals.bytes > MAX_FILE:
             raise OSError(errno.EFBIG, "the files of a directory are too large together")
         return totals
 
-    def leaf(self, row: Row) -> Totals:
+    def leaf_sums(self, rows: Sequence[Row]) -> Totals:
         raise NotImplementedError
+
+
+class _Sized(msgspec.Struct, array_like=True, gc=False):
+    """An entry as far as sums need it: decoded in a third of the time, unchecked. Whoever uses an entry decodes it."""
+
+    kind: int
+    mode: int
+    uid: int
+    gid: int
+    mtime_ns: int
+    size: int
+    form: int
+    content: bytes
+    extra: dict[int, int | bytes] | None = None
+
+
+_SIZED: Codec[_Sized] = Codec(_Sized, "an entry")
 
 
 class _TreeShape(_MapShape):
     def positions(self, level: int, rows: Sequence[Row]) -> list[bytes]:
         names = super().positions(level, rows)
-        for name in names:
-            if not 1 <= len(name) <= NAME_MAX or name in _NO_NAMES or b"/" in name or b"\0" in name:
-                raise DamagedError(f"a directory has an entry of the bad name {name!r}")
+        together = b"".join(names)
+        long = max(map(len, names), default=0) > NAME_MAX
+        if long or not all(names) or b"/" in together or b"\0" in together or not _NO_NAMES.isdisjoint(names):
+            raise DamagedError(f"a directory has an entry of a bad name, from {names[0]!r} to {names[-1]!r}")
         return names
 
-    def leaf(self, row: Row) -> Totals:
-        entry = ENTRY.decode(row[1])
-        size = prolly.row_size(row)
-        if entry.kind is EntryKind.DIRECTORY:
-            return Totals(1, size, entry.tag(Tag.FILES), entry.size, 1, entry.tag(Tag.LINKS))
-        return Totals(1, size, 1, entry.size, 0, entry.kind is EntryKind.LINK)
+    def leaf_sums(self, rows: Sequence[Row]) -> Totals:
+        size = files = subdirectories = links = 0
+        for _, value in rows:
+            entry = _SIZED.decode(value)
+            size += entry.size
+            if entry.kind == EntryKind.DIRECTORY:
+                extra = entry.extra or {}
+                subdirectories += 1
+                files += _count(extra, Tag.FILES)
+                links += _count(extra, Tag.LINKS)
+            else:
+                files += 1
+                links += entry.kind == EntryKind.LINK
+        return Totals(len(rows), sum(map(prolly.row_size, rows)), files, size, subdirectories, links)
+
+
+def _count(extra: dict[int, int | bytes], tag: Tag) -> int:
+    value = extra.get(tag, 0)
+    return value if isinstance(value, int) else 0
 
 
 class _LinkShape(_MapShape):
-    def leaf(self, row: Row) -> Totals:
-        if len(row[0]) > LINK_ID_SIZE:
-            return Totals(1, prolly.row_size(row), 0, 0, 0, 1)
-        return Totals(1, prolly.row_size(row), 1, LINK_ROW.decode(row[1]).entry.size)
+    def leaf_sums(self, rows: Sequence[Row]) -> Totals:
+        entries = [LINK_ROW.decode(value).entry for key, value in rows if len(key) == LINK_ID_SIZE]
+        size = sum(map(prolly.row_size, rows))
+        return Totals(len(rows), size, len(entries), sum(entry.size for entry in entries), 0, len(rows) - len(entries))
 
 
 _TREE, _LINKS = _TreeShape(), _LinkShape()

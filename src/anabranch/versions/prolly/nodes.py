@@ -57,6 +57,9 @@ class Shape(Protocol[P]):
     def absolute(self, base: P, position: P) -> P:
         """A row's position in the whole, from the position before its node and that in the node."""
 
+    def all_absolute(self, base: P, positions: list[P]) -> list[P]:
+        """The same of many rows of a node."""
+
     def relative(self, base: P, position: P) -> P:
         """The other way: a row's position in its node."""
 

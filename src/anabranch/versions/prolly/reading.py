@@ -58,24 +58,20 @@ def diff(nodes: NodeStore[P], old: ObjectId, new: ObjectId) -> Iterator[Change[P
     return _pair(_rows(nodes, left), _rows(nodes, right))
 
 
-class _Place(NamedTuple, Generic[P]):
-    """A node that is not yet read, and the position before it."""
-
-    base: P
-    identity: ObjectId
+_Place = tuple[P, ObjectId]
+"""A node that is not yet read: the position before it, and its id."""
 
 
 def _differing(nodes: NodeStore[P], old: ObjectId, new: ObjectId) -> tuple[list[_Place[P]], list[_Place[P]]]:
     """The leaves in which two trees differ: open the highest nodes on both sides, drop what both have."""
     if old == new:
         return [], []
-    origin, anchored = nodes.shape.origin, nodes.shape.anchored
-    left, right = [_Place(origin, old)], [_Place(origin, new)]
+    left: list[_Place[P]] = [(nodes.shape.origin, old)]
+    right: list[_Place[P]] = [(nodes.shape.origin, new)]
     high, low = nodes.get(old).level, nodes.get(new).level
     while True:
         if high == low:
-            both = {_key(place, anchored) for place in left} & {_key(place, anchored) for place in right}
-            left, right = ([place for place in side if _key(place, anchored) not in both] for side in (left, right))
+            left, right = _without_common(left, right, anchored=nodes.shape.anchored)
             if high == 0:
                 return left, right
         level = max(high, low)
@@ -85,18 +81,23 @@ def _differing(nodes: NodeStore[P], old: ObjectId, new: ObjectId) -> tuple[list[
             right, low = _opened(nodes, right), low - 1
 
 
-def _key(place: _Place[P], anchored: bool) -> object:
-    return place if anchored else place.identity
+def _without_common(
+    left: list[_Place[P]], right: list[_Place[P]], *, anchored: bool
+) -> tuple[list[_Place[P]], list[_Place[P]]]:
+    if anchored:
+        places = set(left) & set(right)
+        return [place for place in left if place not in places], [place for place in right if place not in places]
+    both = {identity for _, identity in left} & {identity for _, identity in right}
+    return [place for place in left if place[1] not in both], [place for place in right if place[1] not in both]
 
 
 def _opened(nodes: NodeStore[P], places: list[_Place[P]]) -> list[_Place[P]]:
     """The children of nodes that are all at one level above the leaves."""
-    shape = nodes.shape
     opened: list[_Place[P]] = []
     for base, identity in places:
         node = nodes.get(identity)
-        starts = [base, *(shape.absolute(base, position) for position in node.positions[:-1])]
-        opened += map(_Place, starts, node.children)
+        starts = [base, *nodes.shape.all_absolute(base, node.positions[:-1])]
+        opened += zip(starts, node.children, strict=True)
     return opened
 
 
@@ -105,8 +106,7 @@ def _rows(nodes: NodeStore[P], leaves: Iterable[_Place[P]]) -> Iterator[tuple[P,
         leaf = nodes.get(identity)
         if leaf.level:
             raise DamagedError(f"node {identity.hex()} stands at a wrong place")
-        for relative, row in zip(leaf.positions, leaf.rows, strict=True):
-            yield nodes.shape.absolute(base, relative), row
+        yield from zip(nodes.shape.all_absolute(base, leaf.positions), leaf.rows, strict=True)
 
 
 def _pair(old: Iterator[tuple[P, Row]], new: Iterator[tuple[P, Row]]) -> Iterator[Change[P]]:

@@ -1,5 +1,6 @@
 """ana init, mount, umount."""
 
+import contextlib
 import logging
 import logging.handlers
 import os
@@ -20,6 +21,8 @@ from anabranch.store.layout import Layout, check
 
 _LOG_BYTES = 4 * 1024 * 1024
 _UNMOUNT_SECONDS = 3600.0
+_ENDS_WITHIN = 5.0
+"""Seconds that a daemon that cannot start is given to end."""
 
 
 class _Failure(msgspec.Struct, frozen=True):
@@ -113,7 +116,7 @@ def _start_daemon(layout: Layout, point: Path) -> None:
     reader, writer = os.pipe()
     command = [sys.executable, "-m", "anabranch", "mount", "--ready-fd", str(writer), str(layout.path), str(point)]
     with layout.log.open("ab") as log:
-        subprocess.Popen(
+        daemon = subprocess.Popen(
             command,
             pass_fds=[writer],
             stdin=subprocess.DEVNULL,
@@ -125,9 +128,12 @@ def _start_daemon(layout: Layout, point: Path) -> None:
     os.close(writer)
     with os.fdopen(reader, "rb") as answers:
         answer = answers.read()
+    failure = msgspec.json.decode(answer, type=_Failure | None) if answer else None
+    if failure is not None or not answer:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            daemon.wait(_ENDS_WITHIN)  # until then the repository is in use
     if not answer:
         raise DaemonError("the daemon ended before it could serve", hint=f"see {layout.log}")
-    failure = msgspec.json.decode(answer, type=_Failure | None)
     if failure is not None:
         raise BY_NAME.get(failure.error, AnabranchError)(failure.message, hint=failure.hint)
 

@@ -223,6 +223,14 @@ def test_a_child_at_a_wrong_level_is_damage_so_no_circle_of_nodes_can_be_entered
         Trees(objects).lookup(skewed, b"a")
 
 
+def test_a_difference_with_a_child_at_a_wrong_level_is_damage(trees: Trees, objects: ObjectStore) -> None:
+    root = build(trees, numbered(400))
+    node = trees.nodes.get(root)
+    lifted = objects.put(Kind.TREE, prolly.encode_node(node.level + 1, node.rows))
+    with pytest.raises(DamagedError, match="wrong place"):
+        list(trees.diff(lifted, build(trees, numbered(500))))
+
+
 def make_version(trees: Trees) -> Version:
     link_id = bytes(16)
     names = {(link_id, b"folder/other"): True, (link_id, b"linked"): True}

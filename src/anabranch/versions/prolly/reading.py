@@ -76,9 +76,9 @@ def _differing(nodes: NodeStore[P], old: ObjectId, new: ObjectId) -> tuple[list[
                 return left, right
         level = max(high, low)
         if high == level:
-            left, high = _opened(nodes, left), high - 1
+            left, high = _opened(nodes, left, level), high - 1
         if low == level:
-            right, low = _opened(nodes, right), low - 1
+            right, low = _opened(nodes, right, level), low - 1
 
 
 def _without_common(
@@ -91,11 +91,13 @@ def _without_common(
     return [place for place in left if place[1] not in both], [place for place in right if place[1] not in both]
 
 
-def _opened(nodes: NodeStore[P], places: list[_Place[P]]) -> list[_Place[P]]:
-    """The children of nodes that are all at one level above the leaves."""
+def _opened(nodes: NodeStore[P], places: list[_Place[P]], level: int) -> list[_Place[P]]:
+    """The children of nodes that are all to be at one level above the leaves."""
     opened: list[_Place[P]] = []
     for base, identity in places:
         node = nodes.get(identity)
+        if node.level != level:
+            raise DamagedError(f"node {identity.hex()} stands at a wrong place")
         starts = [base, *nodes.shape.all_absolute(base, node.positions[:-1])]
         opened += zip(starts, node.children, strict=True)
     return opened

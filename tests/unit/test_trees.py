@@ -224,11 +224,11 @@ def test_a_child_at_a_wrong_level_is_damage_so_no_circle_of_nodes_can_be_entered
 
 
 def test_a_difference_with_a_child_at_a_wrong_level_is_damage(trees: Trees, objects: ObjectStore) -> None:
-    root = build(trees, numbered(400))
+    root = build(trees, numbered(2_000))
     node = trees.nodes.get(root)
     lifted = objects.put(Kind.TREE, prolly.encode_node(node.level + 1, node.rows))
     with pytest.raises(DamagedError, match="wrong place"):
-        list(trees.diff(lifted, build(trees, numbered(500))))
+        list(trees.diff(lifted, build(trees, numbered(2_500))))
 
 
 def make_version(trees: Trees) -> Version:

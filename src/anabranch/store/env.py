@@ -121,7 +121,7 @@ class Environment:
                 )  # fmt: skip
                 self._inode = self.path.stat().st_ino
             try:
-                self._check_length(writable=self._writable, whole=self._whole)
+                self._check_length()
                 if self._writable:
                     self._env.reader_check()  # a killed reader's slot would keep pages from being used again
                     remove_new(self.path)
@@ -150,7 +150,7 @@ class Environment:
         except FileNotFoundError:
             return False
 
-    def _check_length(self, *, writable: bool, whole: bool) -> None:
+    def _check_length(self) -> None:
         """To read a page beyond the file's end would kill the process (SIGBUS); to read zeros there is damage.
 
         A sound file may lack pages: LMDB does not write one that a transaction took at the end and then freed.
@@ -158,9 +158,9 @@ class Environment:
         end = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
         if self.path.stat().st_size >= end:
             return
-        if whole:
+        if self._whole:
             raise DamagedError(f"{self.path} is cut off")
-        if writable:
+        if self._writable:
             os.truncate(self.path, end)
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """The differences of two versions, path by path, at a cost that follows the differences."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from heapq import merge
@@ -104,18 +104,27 @@ def path_order(pair: tuple[bytes, object, object]) -> list[bytes]:
     return pair[0].split(b"/")
 
 
-def _differing_names(prefix: bytes, new: Version, left: Entry | None, right: Entry | None) -> Iterator[Pair]:
-    """The paths below two directories whose own entries differ; a hard link's entry is its link id alone."""
-    stack = [_names(prefix, new, left, right)]
+def walk(top: Iterator[AnyPair], below: Callable[[AnyPair], Iterator[AnyPair] | None]) -> Iterator[AnyPair]:
+    """The pairs of a directory, each followed by what is below it, if anything is to be looked at there."""
+    stack = [top]
     while stack:
         pair = next(stack[-1], None)
         if pair is None:
             stack.pop()
             continue
         yield pair
-        path, left, right = pair
-        if _tree(left) != _tree(right):
-            stack.append(_names(path + b"/", new, left, right))
+        if (inside := below(pair)) is not None:
+            stack.append(inside)
+
+
+def _differing_names(prefix: bytes, new: Version, left: Entry | None, right: Entry | None) -> Iterator[Pair]:
+    """The paths below two directories whose own entries differ; a hard link's entry is its link id alone."""
+
+    def below(pair: Pair) -> Iterator[Pair] | None:
+        path, before, after = pair
+        return _names(path + b"/", new, before, after) if _tree(before) != _tree(after) else None
+
+    return walk(_names(prefix, new, left, right), below)
 
 
 def _names(prefix: bytes, version: Version, left: Entry | None, right: Entry | None) -> Iterator[Pair]:

@@ -10,7 +10,7 @@ from operator import itemgetter
 
 from anabranch.ids import ID_SIZE
 from anabranch.versions import manifests
-from anabranch.versions.diff import Change, compare, in_order, is_nobodys, path_order
+from anabranch.versions.diff import Change, compare, in_order, is_nobodys, path_order, walk
 from anabranch.versions.manifests import Stored
 from anabranch.versions.objects import INLINE_MAX, Entry, EntryKind, Form
 from anabranch.versions.trees import EMPTY_TREE, Version
@@ -63,16 +63,13 @@ def _root_change(table: Table, base: Version, old: Version) -> Iterator[Change]:
 
 def _differing_names(table: Table, old: Version) -> Iterator[Pair]:
     """The paths whose own entries may differ."""
-    stack = [_pairs(b"", table, old, old.root, table.nodes[table.root])]
-    while stack:
-        pair = next(stack[-1], None)
-        if pair is None:
-            stack.pop()
-            continue
-        yield pair
+
+    def below(pair: Pair) -> Iterator[Pair] | None:
         path, before, after = pair
-        if _is_directory(before) or _is_directory(after):
-            stack.append(_pairs(path + b"/", table, old, before, after))
+        look = _is_directory(before) or _is_directory(after)
+        return _pairs(path + b"/", table, old, before, after) if look else None
+
+    return walk(_pairs(b"", table, old, old.root, table.nodes[table.root]), below)
 
 
 def _pairs(prefix: bytes, table: Table, old: Version, before: Entry | None, after: Side) -> Iterator[Pair]:

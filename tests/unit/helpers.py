@@ -63,6 +63,17 @@ def random_bytes(seed: int, size: int) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
+class CoarseClock:
+    """Like the kernel's clock for files, several changes fall into one tick; unlike it, always the same ones."""
+
+    def __init__(self) -> None:
+        self._asked = 0
+
+    def __call__(self) -> int:
+        self._asked += 1
+        return 1_700_000_000_000_000_000 + self._asked // 3 * 4_000_000
+
+
 class Branch:
     """A branch by paths: what a shell would do with it, without a kernel in between."""
 

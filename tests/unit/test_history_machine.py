@@ -22,7 +22,18 @@ from anabranch.versions.manifests import of
 from anabranch.versions.objects import Entry, EntryKind, get_commit
 from anabranch.versions.refs import Operation, Refs
 from anabranch.versions.trees import Version
-from tests.unit.helpers import GID, MAIN, UID, WHO, Branch, examples, make_repository, random_bytes, scratch
+from tests.unit.helpers import (
+    GID,
+    MAIN,
+    UID,
+    WHO,
+    Branch,
+    CoarseClock,
+    examples,
+    make_repository,
+    random_bytes,
+    scratch,
+)
 from tests.unit.model import Item, Model, Path
 
 REFS = [MAIN, *map(RefName, ["exp", "exp2", "v1.0", "té st"])]
@@ -146,17 +157,6 @@ def expected_diff(old: Made | None, new: Files, path: Path = ()) -> list[Change]
     if old is None or old.is_empty:
         return [change for change in differences({(): new[()]}, new, path) if change.path != b"."]
     return differences(old.files, new, path)
-
-
-class CoarseClock:
-    """Several changes of files fall into one tick."""
-
-    def __init__(self) -> None:
-        self._asked = 0
-
-    def __call__(self) -> int:
-        self._asked += 1
-        return 1_700_000_000_000_000_000 + self._asked // 3 * 4_000_000
 
 
 def text(path: Path) -> str:

@@ -33,7 +33,7 @@ from anabranch.worktree.checkpoint import Cut, overlays_of
 from anabranch.worktree.inodes import Attributes, Inode
 from anabranch.worktree.table import Built, Frozen
 from anabranch.worktree.tree import RENAME_EXCHANGE, AttributeChanges, WorkingTree
-from tests.unit.helpers import GID, MAIN, UID, WHO, T, examples, make_repository, random_bytes, scratch
+from tests.unit.helpers import GID, MAIN, UID, WHO, CoarseClock, T, examples, make_repository, random_bytes, scratch
 from tests.unit.model import Item, Model, Path, differences, link_counts, walk
 
 NAMES = [b"a", b"b", b"c", b"d", b"e", b"data.csv", b"\xff\xfe"]
@@ -96,17 +96,6 @@ class Commit:
     cut: Cut | None = None
     moment: Moment | None = None
     number: int | None = None
-
-
-class CoarseClock:
-    """Like the kernel's clock for files, several changes fall into one tick; unlike it, always the same ones."""
-
-    def __init__(self) -> None:
-        self._asked = 0
-
-    def __call__(self) -> int:
-        self._asked += 1
-        return 1_700_000_000_000_000_000 + self._asked // 3 * 4_000_000
 
 
 class WorkingTreeMachine(RuleBasedStateMachine):

@@ -13,13 +13,12 @@ import msgspec
 from anabranch.errors import DamagedError
 from anabranch.ids import ObjectId
 from anabranch.store.index import NAME, Index
-from anabranch.store.replace import remove_new, replace
+from anabranch.store.replace import new_file, remove_new, replace
 from anabranch.store.scan import Found, Lost, scan
 from anabranch.store.volumes import Place, Volumes
 
 BATCH_ROWS = 100_000
 """So many places are sorted at a time, which takes about 40 MB."""
-_NEW = f"{NAME}.new"
 
 Progress = Callable[[int, int], None]
 """Told from time to time how many bytes were scanned, of how many in all."""
@@ -54,7 +53,7 @@ def rebuild(directory: Path, progress: Progress) -> Rebuilt:
     remove_new(directory / NAME)
     volumes = Volumes(directory / "volumes", writable=True)
     try:
-        index = Index(directory, writable=True, create=True, name=_NEW)
+        index = Index(directory, writable=True, create=True, name=new_file(directory / NAME).name)
         try:
             damaged = _fill(index, volumes, progress)
             lost = max(_count_old(directory) - index.count(), 0)

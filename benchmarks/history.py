@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import sys
@@ -25,9 +26,13 @@ _WANTED_MS = 10
 
 @dataclass(slots=True)
 class Figures:
-    """All that was measured in one repository."""
+    """All that was measured in one repository.
+
+    The repositories take turns, round by round: what the machine does meanwhile meets all of them.
+    """
 
     place: Place
+    repository: ScalingRepository
     measures: dict[str, Measure] = field(default_factory=lambda: {case: Measure() for case in CASES})
 
 
@@ -47,12 +52,23 @@ def _run(options: argparse.Namespace, messages: Console) -> None:
             raise UsageError(f"{options.dir} is in memory, where a commit waits for no disk; name another with --dir")
         try:
             for place in places:
-                found.append(_measure(folder, place, options.rounds, say))
+                found.append(_filled(folder, place, say))
+            os.sync()  # what filling left to the disk is not the rounds' to wait for
+            for figures in found:
+                figures.repository.round(Figures(figures.place, figures.repository).measures)  # warms up
+            for number in range(options.rounds):
+                say(f"round {number + 1}")
+                for figures in found:
+                    figures.repository.round(figures.measures)
         finally:
-            if found:
+            if found and found[0].measures[COMMIT].seconds:
                 _print(wide_console(), found)
         if options.json:
-            repositories = [asdict(figures) for figures in found]
+            repositories = [
+                {"place": asdict(figures.place)}
+                | {"measures": {case: asdict(measure) for case, measure in figures.measures.items()}}
+                for figures in found
+            ]
             document = {"format": 1, "method": machine | {"rounds": options.rounds}, "repositories": repositories}
             options.json.write_text(json.dumps(document, indent=2) + "\n")
 
@@ -71,20 +87,15 @@ def _numbers(text: str) -> list[int]:
     return [at_least(MANY)(number) for number in text.split(",")]
 
 
-def _measure(folder: Path, place: Place, rounds: int, say: Callable[[str], None]) -> Figures:
+def _filled(folder: Path, place: Place, say: Callable[[str], None]) -> Figures:
     say(f"filling {_describe(place)}")
     try:
-        repository = ScalingRepository(folder, place)
+        repository = ScalingRepository(folder / f"{place.files}-{place.folders}", place)
     except OSError as error:
         raise BenchmarkError(f"{_describe(place)}: {error}") from error
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     say(f"  {repository.fill_seconds:.1f} s, {repository.commits} commits; at most {peak} MiB of memory until now")
-    figures = Figures(place)
-    repository.round(Figures(place).measures)  # warms up
-    for _ in range(rounds):
-        repository.round(figures.measures)
-    repository.delete()
-    return figures
+    return Figures(place, repository)
 
 
 def _print(console: Console, found: list[Figures]) -> None:

@@ -73,6 +73,7 @@ class ScalingRepository:
 
     def __init__(self, folder: Path, place: Place) -> None:
         self.place = place
+        folder.mkdir()
         self._folder = folder
         self._rng = random.Random(place.files)
         self._branches = 0
@@ -99,9 +100,6 @@ class ScalingRepository:
         with self._timed(measures[BRANCH]):
             self._branch.repository.create_branch(f"other{self._branches}", self._new, WHO)
         self._look_up(measures[LOOK_UP])
-
-    def delete(self) -> None:
-        self._branch.delete()
 
     # --- filling ---
 

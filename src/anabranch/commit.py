@@ -59,7 +59,7 @@ class Builder:
             self._overlays.close()
         trees: dict[Inode, ObjectId] = {}
         root = self._directories(frozen, contents, trees)
-        links = self._links(frozen, base, root.tree, contents)
+        links = self._links(frozen, base, root, contents)
         files = self._count(Version(self._trees, base.root, ObjectId(base.links)), Version(self._trees, root, links))
         self._chunks.flush()
         return Candidate(
@@ -83,12 +83,13 @@ class Builder:
             raise NothingToCommitError("nothing to commit: the branch equals its last commit")
         return files
 
-    def _links(self, frozen: Frozen, base: Commit, root: ObjectId, contents: dict[Inode, Stored]) -> ObjectId:
+    def _links(self, frozen: Frozen, base: Commit, root: Entry, contents: dict[Inode, Stored]) -> ObjectId:
         rows: dict[bytes, LinkRow | None] = dict.fromkeys(frozen.dead_links)
         for ino, node in frozen.nodes.items():
             if node.link_id:
                 rows[node.link_id] = LinkRow(_leaf(node, contents.get(ino)), node.links)
-        names = self._trees.moved_links(base.root.tree, root)
+        any_links = base.root.tag(Tag.LINKS) or root.tag(Tag.LINKS)
+        names = self._trees.moved_links(base.root.tree, root.tree) if any_links else {}
         links = ObjectId(base.links)
         return self._trees.apply_links(links, rows, names) if rows or names else links
 

@@ -3,6 +3,7 @@
 What cannot be decoded is damage, whatever is wrong with it. A sealed row has its checksum in front.
 """
 
+from collections.abc import Sequence
 from typing import Generic, TypeVar, cast
 
 import msgspec
@@ -21,6 +22,7 @@ class Codec(Generic[T]):
 
     def __init__(self, type_: type[T] | object, what: str) -> None:
         self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(cast(type[T], type_))
+        self._many: msgspec.msgpack.Decoder[list[T]] = msgspec.msgpack.Decoder(list[type_])  # type: ignore[valid-type]
         self._what = what
 
     def encode(self, value: T) -> bytes:
@@ -33,6 +35,13 @@ class Codec(Generic[T]):
             return self._decoder.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise DamagedError(f"{what or self._what} cannot be read: {error}") from error
+
+    def decode_all(self, values: Sequence[bytes]) -> list[T]:
+        """The values of many canonical bytes, at once. Raises DamagedError."""
+        try:
+            return self._many.decode(b"".join((b"\xdd", len(values).to_bytes(4), *values)))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise DamagedError(f"{self._what} cannot be read: {error}") from error
 
     def seal(self, value: T) -> bytes:
         """A value as a row."""

@@ -122,7 +122,7 @@ class _Shape:
     def children(self, rows: Sequence[Row]) -> list[ObjectId]:
         return [ObjectId(key) for key, _ in rows]
 
-    def size(self, root: prolly.Node[int]) -> int:
+    def size(self, above: Row) -> int:
         return 1  # more than `single`: a manifest is cut however small it is
 
     def cuts(self, level: int, key: bytes, size: int) -> bool:

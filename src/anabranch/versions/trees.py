@@ -8,7 +8,7 @@ one costs one row.
 
 import errno
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import msgspec
 
@@ -88,7 +88,7 @@ class _MapShape:
         values = [value for _, value in rows]
         if {value[: len(_CHILD_HEAD)] for value in values} != {_CHILD_HEAD} or min(map(len, values)) < _CHILD_END:
             raise DamagedError("an upper row of a tree names no child")
-        return [ObjectId(value[len(_CHILD_HEAD) : _CHILD_END]) for value in values]
+        return cast(list[ObjectId], [value[len(_CHILD_HEAD) : _CHILD_END] for value in values])
 
     def cuts(self, level: int, key: bytes, size: int) -> bool:
         return hash_name(key, level) < size * _CUT
@@ -96,15 +96,16 @@ class _MapShape:
     def full(self, rows: int, size: int) -> bool:
         return size >= MAX_NODE
 
-    def size(self, root: prolly.Node[bytes]) -> int:
-        return self.sums(root.level, root.rows).size
+    def size(self, above: Row) -> int:
+        return Totals(*_SUMMARY.decode(above[1])[1:]).size
 
     def above(self, level: int, rows: Sequence[Row], child: ObjectId) -> Row:
         return rows[-1][0], encode((child, *self.sums(level, rows)))
 
     def sums(self, level: int, rows: Sequence[Row]) -> Totals:
         if level:
-            totals = Totals(*map(sum, [*zip(*(_SUMMARY.decode(value) for _, value in rows), strict=True)][1:]))
+            _, *columns = zip(*_SUMMARY.decode_all([value for _, value in rows]), strict=True)
+            totals = Totals(*map(sum, columns))
         else:
             totals = self.leaf_sums(rows)
         if totals.bytes > MAX_FILE:
@@ -143,8 +144,7 @@ class _TreeShape(_MapShape):
 
     def leaf_sums(self, rows: Sequence[Row]) -> Totals:
         size = files = subdirectories = links = 0
-        for _, value in rows:
-            entry = _SIZED.decode(value)
+        for entry in _SIZED.decode_all([value for _, value in rows]):
             size += entry.size
             if entry.kind == EntryKind.DIRECTORY:
                 extra = entry.extra or {}
@@ -154,7 +154,7 @@ class _TreeShape(_MapShape):
             else:
                 files += 1
                 links += entry.kind == EntryKind.LINK
-        return Totals(len(rows), sum(map(prolly.row_size, rows)), files, size, subdirectories, links)
+        return Totals(len(rows), prolly.rows_size(rows), files, size, subdirectories, links)
 
 
 def _count(extra: dict[int, int | bytes], tag: Tag) -> int:
@@ -165,7 +165,7 @@ def _count(extra: dict[int, int | bytes], tag: Tag) -> int:
 class _LinkShape(_MapShape):
     def leaf_sums(self, rows: Sequence[Row]) -> Totals:
         entries = [LINK_ROW.decode(value).entry for key, value in rows if len(key) == LINK_ID_SIZE]
-        size = sum(map(prolly.row_size, rows))
+        size = prolly.rows_size(rows)
         return Totals(len(rows), size, len(entries), sum(entry.size for entry in entries), 0, len(rows) - len(entries))
 
 

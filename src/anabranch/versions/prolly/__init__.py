@@ -10,10 +10,10 @@ that moving content does not change its nodes; `Shape.absolute` makes them whole
 """
 
 from anabranch.versions.prolly.edits import Edit, apply, build
-from anabranch.versions.prolly.nodes import Node, NodeStore, Row, Shape, encode_node, row_size
+from anabranch.versions.prolly.nodes import Node, NodeStore, Row, Shape, encode_node, rows_size
 from anabranch.versions.prolly.reading import Change, diff, iterate, lookup
 
 __all__ = [
     "Change", "Edit", "Node", "NodeStore", "Row", "Shape", "apply", "build", "diff", "encode_node",
-    "iterate", "lookup", "row_size",
+    "iterate", "lookup", "rows_size",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple
 
 from anabranch.ids import ObjectId
-from anabranch.versions.prolly.nodes import Node, NodeStore, P, Row, row_size
+from anabranch.versions.prolly.nodes import Node, NodeStore, P, Row, row_size, rows_size
 from anabranch.versions.prolly.reading import iterate
 
 
@@ -50,7 +50,7 @@ class Builder:
     def take(self, rows: Sequence[Row], level: int) -> None:
         """Put rows that stood inside a node of that level: none of them cuts, so only their number and size count."""
         node = self._level(level)
-        size = sum(map(row_size, rows))
+        size = rows_size(rows)
         if self._shape.full(len(node.rows) + len(rows), node.size + size):
             for row in rows:
                 self.add(row, level)
@@ -68,15 +68,15 @@ class Builder:
         """Whether a node of that level can be taken over here: no node up to that level is half full."""
         return not any(node.rows for node in self._levels[: level + 1])
 
-    def finish(self) -> ObjectId:
-        """Close every node and return the root; no row at all gives the empty leaf."""
+    def finish(self) -> tuple[ObjectId, int]:
+        """Close every node; the root, and the size of all rows in bytes. No row at all gives the empty leaf."""
         if not self._levels:
-            return self._nodes.put(0, [])
+            return self._nodes.put(0, []), 0
         level = 0
         while True:
             node = self._levels[level]
             if level and node.total == 1 and len(self._levels) == level + 1:
-                return self._collapse(*self._shape.children(node.rows))
+                return self._collapse(*self._shape.children(node.rows)), self._shape.size(node.rows[0])
             if node.rows:
                 self._close(level)
             level += 1
@@ -100,7 +100,7 @@ def build(nodes: NodeStore[Any], rows: Iterable[Row]) -> ObjectId:
     builder = Builder(nodes)
     for row in rows:
         builder.add(row)
-    return builder.finish()
+    return builder.finish()[0]
 
 
 def apply(nodes: NodeStore[P], root: ObjectId, edits: Sequence[Edit[P]]) -> ObjectId:
@@ -128,14 +128,14 @@ class _Applier(Generic[P]):
             return self._single(rows) or build(self._nodes, rows)
         self._descend(node, self._shape.origin, last=True)
         self._add(self._rest())
-        root = self._builder.finish()
-        if self._shape.size(self._nodes.get(root)) > self._shape.single:
+        root, size = self._builder.finish()
+        if size > self._shape.single:
             return root
         return self._single([row for _, row in iterate(self._nodes, root)]) or root
 
     def _single(self, rows: list[Row]) -> ObjectId | None:
         """One leaf, if and only if the rows are few: small trees are never cut."""
-        if sum(map(row_size, rows)) <= self._shape.single:
+        if rows_size(rows) <= self._shape.single:
             return self._nodes.put(0, rows)
         return None
 

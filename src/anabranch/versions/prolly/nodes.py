@@ -66,8 +66,8 @@ class Shape(Protocol[P]):
     def children(self, rows: Sequence[Row]) -> list[ObjectId]:
         """The nodes that rows above the leaves name. Raises DamagedError."""
 
-    def size(self, root: Node[P]) -> int:
-        """The encoded size of all rows below a root, in bytes."""
+    def size(self, above: Row) -> int:
+        """The encoded size of all the rows that a row above the leaves stands for, in bytes."""
 
     def cuts(self, level: int, key: bytes, size: int) -> bool:
         """Whether a row of that encoded size, in bytes, ends its node."""
@@ -82,7 +82,21 @@ class Shape(Protocol[P]):
 def row_size(row: Row) -> int:
     """The encoded size of a row, in bytes: array head, key with its head, value."""
     key, value = row
-    return 1 + (2 if len(key) < 1 << 8 else 3 if len(key) < 1 << 16 else 5) + len(key) + len(value)
+    return _head_size(key) + len(key) + len(value)
+
+
+def rows_size(rows: Sequence[Row]) -> int:
+    """The encoded size of several rows, in bytes."""
+    if not rows:
+        return 0
+    keys, values = zip(*rows, strict=True)
+    longest = _head_size(max(keys, key=len))
+    heads = 3 * len(rows) if longest == 3 else sum(map(_head_size, keys))
+    return heads + sum(map(len, keys)) + sum(map(len, values))
+
+
+def _head_size(key: bytes) -> int:
+    return 3 if len(key) < 1 << 8 else 4 if len(key) < 1 << 16 else 6
 
 
 _CODEC: Codec[tuple[int, list[tuple[bytes, msgspec.Raw]]]] = Codec(

@@ -87,8 +87,8 @@ def _without_common(
     if anchored:
         places = set(left) & set(right)
         return [place for place in left if place not in places], [place for place in right if place not in places]
-    both = {identity for _, identity in left} & {identity for _, identity in right}
-    return [place for place in left if place[1] not in both], [place for place in right if place[1] not in both]
+    one, other = ({identity for _, identity in places} for places in (left, right))
+    return [place for place in left if place[1] not in other], [place for place in right if place[1] not in one]
 
 
 def _opened(nodes: NodeStore[P], places: list[_Place[P]], level: int) -> list[_Place[P]]:

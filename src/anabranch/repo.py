@@ -27,11 +27,13 @@ from anabranch.versions.diff import Change, diff
 from anabranch.versions.objects import Commit, Entry, EntryKind, get_commit, put_commit
 from anabranch.versions.refs import Operation, Ref, Refs, Who
 from anabranch.versions.trees import EMPTY_TREE, Trees, Version
-from anabranch.worktree import checkpoint
+from anabranch.worktree import checkpoint, cuts
 from anabranch.worktree.branch import Branch, new_worktree, open_worktree
 from anabranch.worktree.changes import changes, is_clean
-from anabranch.worktree.checkpoint import Cut, Ending, WorktreeRow
+from anabranch.worktree.checkpoint import Ending
 from anabranch.worktree.content import Overlays, Sources
+from anabranch.worktree.cuts import Cut, WorktreeRow
+from anabranch.worktree.journal import Journal
 from anabranch.worktree.keeper import Keeper
 from anabranch.worktree.numbers import Numbers
 from anabranch.worktree.table import Built, Frozen
@@ -122,12 +124,17 @@ class Repository:
         if writable:
             self.numbers = Numbers(self.meta)
             self.overlays = Overlays(self.layout.overlays)
-            self.keeper = Keeper(self.meta, self.overlays)
+            self.layout.journal.mkdir(mode=0o700, exist_ok=True)
+            self.recovered = checkpoint.recover(self.meta, self.layout.journal)
+            journal = Journal(self.layout.journal, checkpoint.position(self.meta))
+            journal.forget(journal.next)
+            self.keeper = Keeper(self.meta, self.overlays, journal)
             self._remove_lost_overlays()
 
     def close(self) -> None:
-        """Close the files. Of a writable repository, what was not checkpointed is lost."""
+        """Close the files. Of a writable repository, what was not saved is lost."""
         if self.writable:
+            self.keeper.close()
             self.overlays.close()
         self.chunks.close()
         self.meta.close()
@@ -242,7 +249,6 @@ class Repository:
             raise
         if branch is not None:
             branch.name = target
-            branch.tree.table.touched.add(branch.tree.root)  # a cut that failed may hold rows under the old name
             self.keeper.branches[target] = branch
 
     def delete_branch(self, name: str, who: Who) -> None:
@@ -304,6 +310,11 @@ class Repository:
         """Make everything that is not committed durable."""
         self.keeper.save()
 
+    def settle_down(self) -> None:
+        """Before a long pause: save, and leave the journal empty."""
+        self.keeper.save()
+        self.keeper.checkpoint()
+
     # --- a commit, step by step ---
 
     def freeze(self, name: RefName) -> Frozen:
@@ -328,7 +339,7 @@ class Repository:
         """Step 4, in the thread of the working trees: the rows that go with the commit."""
         branch = self.branch(name)
         cut = self.keeper.cut()
-        cut.rows += checkpoint.rebased_rows(branch.number, branch.tree.table.rebased(built))
+        cut.rows |= cuts.rebased_rows(branch.number, branch.tree.table.rebased(built))
         return cut
 
     def write_commit(self, name: RefName, expected: int, built: Built, cut: Cut, who: Who) -> int:
@@ -347,7 +358,7 @@ class Repository:
             for key, value in built.numbers:
                 batch.set(NUMBERS, key, value)
 
-        checkpoint.write(self.meta, self.overlays, cut, Ending(branch.number, frozen, also))
+        self.keeper.commit(cut, Ending(branch.number, frozen, also))
         self.objects.written(objects)
         return number
 
@@ -404,7 +415,7 @@ class Repository:
             return
         named: set[int] = set()
         for key, _ in list(self.meta.scan(WORKTREES)):
-            named |= checkpoint.overlays_of(self.branch(RefName(key.decode())).tree.table)
+            named |= cuts.overlays_of(self.branch(RefName(key.decode())).tree.table)
         for number in on_disk:
             if number not in named:
                 self.overlays.remove(number)

@@ -15,7 +15,7 @@ from anabranch.ids import RefName
 from anabranch.repo import Repository
 from anabranch.testing import consistency
 from anabranch.versions.refs import Refs
-from anabranch.worktree.checkpoint import overlays_of
+from anabranch.worktree.cuts import overlays_of
 from tests.unit.helpers import MAIN, WHO, Branch, make_repository, random_bytes
 
 EXP = RefName("exp")

@@ -91,7 +91,7 @@ def test_no_rows_are_no_transaction(counting: Counting) -> None:
 def test_an_error_leaves_whole_transactions(counting: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BATCH_BYTES", 300)
     with pytest.raises(TypeError):
-        counting.put_all("table", [*ROWS[:100], (b"100", None)], clock=standing)  # type: ignore[list-item]
+        counting.put_all("table", [*ROWS[:100], (b"100", "no bytes")], clock=standing)  # type: ignore[list-item]
     there = list(counting.scan("table"))
     assert there == ROWS[: len(there)]
 

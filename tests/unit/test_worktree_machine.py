@@ -5,8 +5,10 @@ commit apart into its steps with changes between them. After every step the whol
 """
 
 import errno
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path as FilePath
 
 import pytest
 from hypothesis import strategies as st
@@ -29,8 +31,9 @@ from anabranch.versions.diff import ChangeKind
 from anabranch.versions.manifests import Stored
 from anabranch.versions.objects import INLINE_MAX, Entry, EntryKind
 from anabranch.worktree import settle
-from anabranch.worktree.checkpoint import Cut, overlays_of
+from anabranch.worktree.cuts import Cut, overlays_of
 from anabranch.worktree.inodes import Attributes, Inode
+from anabranch.worktree.keeper import Taken
 from anabranch.worktree.table import Built, Frozen
 from anabranch.worktree.tree import RENAME_EXCHANGE, AttributeChanges, WorkingTree
 from tests.unit.helpers import GID, MAIN, UID, WHO, CoarseClock, T, examples, make_repository, random_bytes, scratch
@@ -114,6 +117,7 @@ class WorkingTreeMachine(RuleBasedStateMachine):
         self.writes: list[tuple[RefName, int | None, int, bytes]] = []
         self.commit: Commit | None = None
         self.saving: tuple[Cut, Moment] | None = None
+        self.taking: Taken | None = None
         self.small: tuple[RefName, list[settle.Small], list[Stored]] | None = None
         self.count = 0
 
@@ -348,7 +352,7 @@ class WorkingTreeMachine(RuleBasedStateMachine):
             self._build(commit)
         elif commit.cut is not None:
             self._write_commit(commit)
-        elif self.saving is None:  # the saver's lock is free
+        elif self.saving is None and self.taking is None:  # the saver's locks are free
             self._conclude(commit, commit.candidate)
 
     def _freeze(self) -> None:
@@ -394,7 +398,7 @@ class WorkingTreeMachine(RuleBasedStateMachine):
         self.commit = None
         self._holds(self.repository, commit.state.versions[-1])
 
-    @precondition(lambda self: self.commit is None and self.saving is None)
+    @precondition(lambda self: self.commit is None and self.saving is None and self.taking is None)
     @rule()
     def commit_at_once(self) -> None:
         root = self._observed().copy()
@@ -431,9 +435,41 @@ class WorkingTreeMachine(RuleBasedStateMachine):
         if odd == 0:  # the disk is full
             self.repository.keeper.keep(cut)
             return
+        if odd == 1:
+            self._die_while_writing(cut)
+            return
         self.repository.keeper.write(cut)
         self.repository.keeper.after(cut)
         self.moment = moment
+
+    def _die_while_writing(self, cut: Cut) -> None:
+        """The process ends in the middle of appending to the journal: any part of the record may be there."""
+        places = {path: path.stat().st_size for path in self._journal()}
+        self.repository.keeper.write(cut)
+        if grown := [path for path in self._journal() if path.stat().st_size > places.get(path, 0)]:
+            (path,) = grown
+            start, end = places.get(path, 0), path.stat().st_size
+            self.count += 1
+            os.truncate(path, start + self.count * 7919 % (end - start))
+        self._start_again()
+
+    def _journal(self) -> list[FilePath]:
+        return sorted((self.path / "journal").iterdir())
+
+    @precondition(lambda self: self._may_save() or self.taking is not None)
+    @rule(odd=odds)
+    def take_in(self, odd: int) -> None:
+        """The journal is long: its rows go into the meta environment, while others are written."""
+        keeper = self.repository.keeper
+        if self.taking is None:
+            if self.commit is None or self.commit.cut is None:
+                self.taking = keeper.begin_checkpoint()
+        elif odd == 0:  # the disk is full
+            keeper.put_back(self.taking)
+            self.taking = None
+        else:
+            keeper.take_in(self.taking)
+            self.taking = None
 
     def _may_save(self) -> bool:
         """Whether nobody has the saver's lock."""
@@ -470,9 +506,12 @@ class WorkingTreeMachine(RuleBasedStateMachine):
             return
         if odd < 2 and self._may_save():
             self.checkpoint()
+        self._start_again()
+
+    def _start_again(self) -> None:
         self.repository.close()
         self.repository = Repository(self.path, writable=True)
-        self.commit = self.saving = self.small = None
+        self.commit = self.saving = self.small = self.taking = None
         for name, state in self.states.items():
             state.opened = []
             last = state.committed

@@ -5,7 +5,7 @@ made to forget the attributes of every file of the branch that is open for writi
 back are held, which stops write(2), since each asks for the size first; so are changes of names. Those files are
 laundered, all after all were forgotten; then the tables are frozen in one step, and the answers go out.
 
-Lock order: a branch's commit lock, then the saver's lock.
+Lock order: a branch's commit lock, then the saver's locks.
 """
 
 import logging
@@ -122,7 +122,7 @@ class Committer:
         """Inside, no commit of the branch is being made and nothing is being saved: its name may change."""
         lock = await self._acquire(area, QUIET_WITHIN)
         try:
-            async with self._saver.lock:
+            async with self._saver.alone():
                 yield
         finally:
             lock.release()
@@ -153,7 +153,7 @@ class Committer:
         name = area.branch.name
         try:
             built = await trio.to_thread.run_sync(repository.conclude, candidate, message, who.actor)
-            async with self._saver.lock:
+            async with self._saver.alone():
                 cut = repository.commit_cut(name, built)
                 try:
                     number = await trio.to_thread.run_sync(

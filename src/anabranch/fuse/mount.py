@@ -50,7 +50,7 @@ def serve(repository_path: Path, mount_point: Path, ready: Callable[[], None]) -
             try:
                 _run(repository, mount_point, ready)
             finally:
-                repository.save()
+                repository.settle_down()
     except BaseException:
         lock.say(None, failed=True)
         raise

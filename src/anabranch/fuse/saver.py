@@ -1,10 +1,12 @@
 """Bringing the working trees to disk: every second, and whenever somebody asks for fsync.
 
-Requests that wait together are served by one cut. The lock is also taken by a commit for its transaction, so that
-rows are written in the order in which they were cut.
+Requests that wait together are served by one cut. A commit keeps others out for its transaction, so that rows are
+written in the order in which they were cut.
 """
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import trio
 
@@ -24,21 +26,31 @@ _ROUNDS = 4
 
 
 class Saver:
-    """Writes cuts, one at a time."""
+    """Writes cuts, one at a time, and takes the journal in when it is long.
+
+    Lock order: `taking`, then `lock`. A commit, and whoever changes a branch's name, has both.
+    """
 
     def __init__(self, repository: Repository, handles: Handles) -> None:
         self._repository = repository
         self._handles = handles
-        self.lock = trio.Lock()
+        self._lock = trio.Lock()
+        self._taking = trio.Lock()
         self._writer = trio.CapacityLimiter(1)
         self._asked = 0
         self._saved = 0
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Inside, nothing is being saved or taken in."""
+        async with self._taking, self._lock:
+            yield
 
     async def sync(self) -> None:
         """Return when everything up to now is durable. Raises OSError, DamagedError."""
         self._asked += 1
         ticket = self._asked
-        async with self.lock:
+        async with self._lock:
             if self._saved >= ticket:
                 return
             covers = self._asked
@@ -46,14 +58,26 @@ class Saver:
             self._saved = covers
 
     async def _save(self) -> None:
-        repository = self._repository
-        cut = repository.keeper.cut()
+        keeper = self._repository.keeper
+        cut = keeper.cut()
         try:
-            await trio.to_thread.run_sync(repository.keeper.write, cut, limiter=self._writer)
+            await trio.to_thread.run_sync(keeper.write, cut, limiter=self._writer)
         except BaseException:
-            repository.keeper.keep(cut)
+            keeper.keep(cut)
             raise
-        repository.keeper.after(cut)
+        keeper.after(cut)
+
+    async def _take_in(self) -> None:
+        keeper = self._repository.keeper
+        async with self._taking:
+            async with self._lock:
+                taken = keeper.begin_checkpoint()
+            try:
+                await trio.to_thread.run_sync(keeper.take_in, taken)
+            except BaseException:
+                async with self._lock:
+                    keeper.put_back(taken)
+                raise
 
     async def _settle(self, branch: Branch) -> None:
         repository, table = self._repository, branch.tree.table
@@ -66,13 +90,16 @@ class Saver:
 
     async def run(self) -> None:
         """Save every second what is not yet saved, for ever."""
+        keeper = self._repository.keeper
         while True:
             await trio.sleep(INTERVAL)
-            if not self._repository.keeper.has_unsaved():
+            if not keeper.has_unsaved():
                 continue
             try:
-                for branch in list(self._repository.keeper.branches.values()):
+                for branch in list(keeper.branches.values()):
                     await self._settle(branch)
                 await self.sync()
+                if keeper.wants_checkpoint():
+                    await self._take_in()
             except Exception:
                 log.exception("the working trees could not be saved; trying again")

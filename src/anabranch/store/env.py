@@ -28,7 +28,7 @@ MAX_TABLES = 32
 """In an environment."""
 
 BATCH_BYTES = 4 * 1024 * 1024
-"""At most so many bytes of rows (or one row) in a transaction of `put_all`,"""
+"""At most so many bytes of rows (or one row) in a transaction of `set_all`,"""
 BATCH_SECONDS = 0.05
 """which puts for at most so long before it lets other writers in."""
 
@@ -235,17 +235,25 @@ class Environment:
     def put_all(
         self, table: str, rows: Sequence[tuple[bytes, bytes]], *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Put many finished rows, in the order of their keys, in as many transactions as keep each one short.
+        """Put many finished rows into a table; see `set_all`."""
+        self.set_all([(table, key, value) for key, value in rows], clock=clock)
 
-        After an error a part of them, the first by key, is there.
+    def set_all(
+        self,
+        rows: Iterable[tuple[str, bytes, bytes | None]],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Put rows, or delete those whose value is None, in the order of their keys, in as many transactions as keep
+        each one short. After an error a part of them, the first by table and key, is done.
         """
-        todo = sorted(rows)
+        todo = sorted(rows, key=lambda row: row[:2])
         done = 0
         while done < len(todo):
             with self.write() as batch:
                 end, size = clock() + BATCH_SECONDS, _size(todo[done])
                 while True:
-                    batch.put(table, *todo[done])
+                    batch.set(*todo[done])
                     done += 1
                     if done == len(todo) or clock() >= end:
                         break
@@ -254,8 +262,8 @@ class Environment:
                         break
 
 
-def _size(row: tuple[bytes, bytes]) -> int:
-    return len(row[0]) + len(row[1])
+def _size(row: tuple[str, bytes, bytes | None]) -> int:
+    return len(row[1]) + len(row[2] or b"")
 
 
 def _check_there(path: Path) -> None:

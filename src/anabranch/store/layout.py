@@ -54,6 +54,11 @@ class Layout:
         return self.path / "overlays"
 
     @property
+    def journal(self) -> Path:
+        """The directory of the journal."""
+        return self.path / "journal"
+
+    @property
     def lock(self) -> Path:
         """Locked, and naming the process, by whoever may write."""
         return self.path / "lock"

@@ -9,9 +9,9 @@ from anabranch.store.meta import SETTINGS
 from anabranch.store.records import seal, unseal
 from anabranch.versions.objects import Commit
 from anabranch.versions.trees import Trees
-from anabranch.worktree import checkpoint
-from anabranch.worktree.checkpoint import WorktreeRow
+from anabranch.worktree import checkpoint, cuts
 from anabranch.worktree.content import Sources
+from anabranch.worktree.cuts import WorktreeRow
 from anabranch.worktree.inodes import Inode, from_entry
 from anabranch.worktree.numbers import Numbers
 from anabranch.worktree.table import Table
@@ -66,5 +66,5 @@ def open_worktree(
         generation=row.generations[-1],
     )
     checkpoint.sweep_stale(meta, row)
-    checkpoint.load(meta, row, table)
+    cuts.load(meta, row, table)
     return WorkingTree(table, numbers, sources)

@@ -1,24 +1,44 @@
 """Keeping all open working trees of a repository at one instant.
 
-`cut` and what changes `branches` belong to the thread of the working trees; a cut is written by any thread, one at a
-time (see checkpoint.py for what is in a cut, and why in that order).
+`cut`, `after` and what changes `branches` belong to the thread of the working trees; a cut is written, and rows are
+taken into the meta environment, by any thread, one at a time. Overlay files are brought to disk before the rows that
+name them, and deleted after those that no longer do.
 """
+
+from dataclasses import dataclass
 
 from anabranch.ids import RefName
 from anabranch.store.env import Environment
-from anabranch.worktree import checkpoint
+from anabranch.worktree import checkpoint, cuts
 from anabranch.worktree.branch import Branch
-from anabranch.worktree.checkpoint import Cut
+from anabranch.worktree.checkpoint import Ending
 from anabranch.worktree.content import Overlays
+from anabranch.worktree.cuts import Cut, Key
+from anabranch.worktree.journal import Journal
+
+CHECKPOINT = 16 * 1024 * 1024
+"""Bytes of journal after which its rows are taken in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Rows of the journal's records before a number, on their way into the meta environment."""
+
+    rows: dict[Key, bytes | None]
+    until: int
 
 
 class Keeper:
     """The open working trees by branch, and what of them is not yet on disk."""
 
-    def __init__(self, meta: Environment, overlays: Overlays) -> None:
+    def __init__(self, meta: Environment, overlays: Overlays, journal: Journal) -> None:
         self._meta = meta
         self._overlays = overlays
+        self._journal = journal
         self._unwritten = Cut()
+        self._journaled: dict[Key, bytes | None] = {}
+        """Rows that are in the journal, and not yet in the meta environment."""
+        self._size = 0
         self.branches: dict[RefName, Branch] = {}
 
     def has_unsaved(self) -> bool:
@@ -28,6 +48,12 @@ class Keeper:
             self._unwritten.rows or any(table.touched or table.touched_names or table.doomed for table in tables)
         )
 
+    def collect(self) -> None:
+        """Encode what changed since the last time, so that the next cut has less to do."""
+        for branch in self.branches.values():
+            if branch.tree.table.touched or branch.tree.table.touched_names:
+                cuts.cut_table(self._unwritten, branch.number, branch.tree.table)
+
     def cut(self) -> Cut:
         """Everything of all open working trees that is not yet kept, at this instant."""
         cut, self._unwritten = self._unwritten, Cut()
@@ -35,7 +61,9 @@ class Keeper:
         self._overlays.unsynced.clear()
         try:
             for branch in self.branches.values():
-                checkpoint.cut_table(cut, branch.name, branch.number, branch.tree.table)
+                table = branch.tree.table
+                if table.touched or table.touched_names or table.doomed:
+                    cuts.cut_table(cut, branch.number, table)
         except BaseException:
             self.keep(cut)
             raise
@@ -43,18 +71,66 @@ class Keeper:
 
     def cut_before_freeze(self, branch: Branch) -> None:
         """Later cuts hold the live generation alone: what is newer than its rows goes into the next one from here."""
-        checkpoint.cut_table(self._unwritten, branch.name, branch.number, branch.tree.table)
+        cuts.cut_table(self._unwritten, branch.number, branch.tree.table)
 
     def keep(self, cut: Cut) -> None:
         """A cut could not be written: its rows go first in the next one, before those of a freeze meanwhile."""
         later, self._unwritten = self._unwritten, cut
-        cut.rows += later.rows
-        cut.sync |= later.sync
-        cut.doomed |= later.doomed
+        cut.add(later)
 
     def write(self, cut: Cut) -> None:
-        """Make a cut durable; any thread, one at a time."""
-        checkpoint.write(self._meta, self._overlays, cut)
+        """Make a cut durable. Raises OSError; then nothing was written."""
+        self._sync(cut)
+        if cut.rows:
+            self._size += self._journal.append([(table, key, value) for (table, key), value in cut.rows.items()])
+            self._journaled |= cut.rows
+
+    def _sync(self, cut: Cut) -> None:
+        for number in sorted(cut.sync):
+            self._overlays.sync(number)
+        if cut.sync:
+            self._overlays.sync_names()
+
+    def wants_checkpoint(self) -> bool:
+        """Whether the journal is long."""
+        return self._size >= CHECKPOINT
+
+    def begin_checkpoint(self) -> Taken:
+        """Set the journal's rows aside, to be taken in while others are written."""
+        taken = Taken(self._journaled, self._journal.turn())
+        self._journaled, self._size = {}, 0
+        return taken
+
+    def take_in(self, taken: Taken) -> None:
+        """Take what was set aside into the meta environment. Raises OSError: then `put_back` is to be called.
+
+        Beside `write`; but neither a commit nor a change of branches' names may happen meanwhile.
+        """
+        if taken.rows:
+            checkpoint.take_in(self._meta, taken.rows, taken.until)
+        self._journal.forget(taken.until)
+
+    def put_back(self, taken: Taken) -> None:
+        """What was set aside was not taken in: it stays in the journal."""
+        self._journaled = taken.rows | self._journaled
+        self._size += CHECKPOINT
+
+    def checkpoint(self) -> None:
+        """Take the journal in, where nobody writes beside."""
+        taken = self.begin_checkpoint()
+        try:
+            self.take_in(taken)
+        except BaseException:
+            self.put_back(taken)
+            raise
+
+    def commit(self, cut: Cut, ending: Ending) -> None:
+        """Make a cut durable by the transaction that ends a generation. Raises OSError; then nothing was written."""
+        self._sync(cut)
+        until = self._journal.turn()
+        checkpoint.take_in_ending(self._meta, self._journaled | cut.rows, until, ending)
+        self._journaled, self._size = {}, 0
+        self._journal.forget(until)
 
     def after(self, cut: Cut) -> None:
         """Delete the overlay files that no row names any more."""
@@ -66,3 +142,7 @@ class Keeper:
         cut = self.cut()
         self.write(cut)
         self.after(cut)
+
+    def close(self) -> None:
+        """Let the journal's file go; what it holds is read back by the next opening."""
+        self._journal.close()

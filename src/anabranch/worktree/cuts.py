@@ -1,0 +1,121 @@
+"""Cuts: the rows of a working tree that are older than its nodes, and the way back from rows to nodes.
+
+A cut is made in the thread of the tables, in one instant. Any thread may then write it (journal.py), and later take it
+into the meta environment (checkpoint.py). A working tree's own row goes by its number, which a renamed branch keeps.
+"""
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from anabranch.store.codec import Codec
+from anabranch.store.env import Environment
+from anabranch.store.meta import NAMES, NODES, WORKTREES
+from anabranch.store.records import seal, unseal
+from anabranch.worktree.content import OverlayContent
+from anabranch.worktree.inodes import WHITEOUT, Inode, Node, decode_node, encode_node
+from anabranch.worktree.numbers import link_name
+from anabranch.worktree.table import Table
+
+PLACE = struct.Struct(">IIQ")
+"""The key of a node: working tree, generation, inode; a name's goes on with the name."""
+GENERATION = struct.Struct(">II")
+NUMBER = struct.Struct(">I")
+_CHILD = struct.Struct("<Q")
+
+Key = tuple[str, bytes]
+"""A table and a key in it."""
+
+
+class WorktreeRow(msgspec.Struct, array_like=True, frozen=True):
+    """A working tree: its number, its root's inode, its base commit, and its generations, oldest first."""
+
+    number: int
+    root: int
+    base: bytes
+    generations: tuple[int, ...]
+
+
+WORKTREE: Codec[WorktreeRow] = Codec(WorktreeRow, "a working tree")
+
+
+@dataclass(slots=True)
+class Cut:
+    """Rows to write, None to delete. `sync` are overlay files to bring to disk before, `doomed` go after."""
+
+    rows: dict[Key, bytes | None] = field(default_factory=dict)
+    sync: set[int] = field(default_factory=set)
+    doomed: set[int] = field(default_factory=set)
+
+    def add(self, later: "Cut") -> None:
+        """Make one of two cuts."""
+        self.rows |= later.rows
+        self.sync |= later.sync
+        self.doomed |= later.doomed
+
+
+def cut_table(cut: Cut, number: int, table: Table) -> None:
+    """Add everything of a table that is newer than its rows, and mark it as written."""
+    table.stamp(table.touched)
+    for ino in table.touched:
+        node = table.nodes.get(ino)
+        kept = node is not None and ino in table.dirty and not node.orphan
+        cut.rows[NODES, PLACE.pack(number, table.generation, ino)] = encode_node(node) if kept and node else None
+    for parent, name in table.touched_names:
+        child = _child(table, parent, name)
+        value = None if child is None else seal(_CHILD.pack(child))
+        cut.rows[NAMES, PLACE.pack(number, table.generation, parent) + name] = value
+    generations = (table.frozen.generation, table.generation) if table.frozen else (table.generation,)
+    row = WorktreeRow(number, table.root, table.base_commit, generations)
+    cut.rows[WORKTREES, NUMBER.pack(number)] = WORKTREE.seal(row)
+    table.touched.clear()
+    table.touched_names.clear()
+    if table.frozen is None:  # a commit may still be reading them
+        cut.doomed |= table.doomed
+        table.doomed.clear()
+
+
+def _child(table: Table, parent: Inode, name: bytes) -> Inode | None:
+    if name.startswith(b"/"):
+        return WHITEOUT if name[1:] in table.dead_links else None
+    node = table.nodes.get(parent)
+    return node.changes.get(name) if node is not None and parent in table.dirty else None
+
+
+def rebased_rows(number: int, directories: Iterable[Node]) -> dict[Key, bytes | None]:
+    """Rows of live directories over a new base (see Table.rebased)."""
+    return {(NODES, PLACE.pack(number, node.generation, node.ino)): encode_node(node) for node in directories}
+
+
+def load(meta: Environment, row: WorktreeRow, table: Table) -> None:
+    """Fill a fresh table with the rows of its generations, the newer over the older.
+
+    With more than one generation, a commit was cut short: all is live again, and will be written anew.
+    """
+    for generation in row.generations:
+        prefix = GENERATION.pack(row.number, generation)
+        for key, value in meta.scan(NODES, prefix):
+            ino = Inode(PLACE.unpack(key)[2])
+            table.nodes[ino] = decode_node(ino, table.generation, value)
+            table.dirty.add(ino)
+    for generation in row.generations:
+        for key, value in meta.scan(NAMES, GENERATION.pack(row.number, generation)):
+            parent, name = Inode(PLACE.unpack_from(key)[2]), key[PLACE.size :]
+            child = Inode(_CHILD.unpack(unseal(value, f"name {name!r} in {parent}"))[0])
+            if name.startswith(b"/"):
+                table.dead_links.add(name[1:])
+            elif parent in table.nodes:
+                table.nodes[parent].changes[name] = child
+    table.adopt()
+    if len(row.generations) > 1:
+        table.touched.update(table.dirty)
+        table.touched_names.update((ino, name) for ino in table.dirty for name in table.nodes[ino].changes)
+        table.touched_names.update((table.root, link_name(link_id)) for link_id in table.dead_links)
+
+
+def overlays_of(table: Table) -> set[int]:
+    """The overlay files that a table's nodes name."""
+    contents = (node.content for node in table.nodes.values())
+    return {number for content in contents if isinstance(content, OverlayContent) for number in content.numbers()}

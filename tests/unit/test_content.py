@@ -13,7 +13,16 @@ from anabranch.store.env import Environment
 from anabranch.store.meta import TABLES, ObjectStore
 from anabranch.versions import manifests
 from anabranch.versions.contents import Contents
-from anabranch.worktree.content import Content, MemoryContent, OverlayContent, Overlays, Ranges, Sources, StoredContent
+from anabranch.worktree.content import (
+    SEGMENT,
+    Content,
+    MemoryContent,
+    OverlayContent,
+    Overlays,
+    Ranges,
+    Sources,
+    StoredContent,
+)
 from anabranch.worktree.inodes import ContentRow, _content, _content_row
 from tests.unit.helpers import examples, random_bytes, scratch
 
@@ -127,8 +136,11 @@ def test_an_overlay_reads_like_bytes_whatever_lies_below(
             assert old.read(sources, 0, 10 * SMALL) == data, "what is frozen never changes"
         again = _content(_content_row(content), 3)
         assert isinstance(again, OverlayContent)
+        for fresh, kept in zip(again.overlays(), content.overlays(), strict=True):
+            assert fresh.number == kept.number
+            for segment in kept.segments:
+                fresh.hold(segment, *kept.held(segment))
         assert again.read(sources, 0, 10 * SMALL) == model
-        assert list(again.numbers()) == list(content.numbers())
         overlays.close()
 
 
@@ -188,3 +200,18 @@ def test_removing_and_syncing_a_file_that_is_gone_is_no_error(place: Path) -> No
     overlays.sync(number)
     overlays.sync_names()
     assert overlays.numbers() == []
+
+
+def test_the_ranges_of_an_overlay_file_are_kept_by_segments_and_only_touched_ones_are_kept_anew(place: Path) -> None:
+    overlays = Overlays(place / "overlays")
+    content = OverlayContent(overlays.create(), 1, size=0)
+    for offset in (10, SEGMENT - 5, 3 * SEGMENT + 7):
+        content.write(overlays, offset, bytes(10))
+    assert content.touched == content.segments == {0, 1, 3}
+    assert content.held(0) == ([10, SEGMENT - 5], [20, SEGMENT])
+    assert content.held(1) == ([0], [5])
+    content.touched.clear()
+    content.truncate(SEGMENT + 2)
+    assert content.touched == {1, 2, 3}
+    assert [content.held(segment) for segment in (1, 3)] == [([0], [2]), ([], [])]
+    overlays.close()

@@ -12,7 +12,7 @@ from anabranch.store.env import Batch, Environment
 from anabranch.store.meta import NAMES, NODES, SETTINGS, WORKTREES
 from anabranch.store.records import seal, unseal
 from anabranch.worktree import journal
-from anabranch.worktree.cuts import GENERATION, NUMBER, PLACE, WORKTREE, Key, WorktreeRow
+from anabranch.worktree.cuts import EXTENTS, GENERATION, NUMBER, PLACE, WORKTREE, Key, WorktreeRow
 
 _POSITION = b"journal"
 _SWEEP = 4096
@@ -125,6 +125,6 @@ def sweep_stale(meta: Environment, row: WorktreeRow) -> None:
     for table in (NODES, NAMES):
         while (first := next(meta.scan(table, prefix), None)) is not None:
             generation = PLACE.unpack_from(first[0])[1]
-            if generation in row.generations:
+            if generation in row.generations or generation == EXTENTS:
                 break
             sweep(meta, row.number, generation)

@@ -20,6 +20,8 @@ from anabranch.versions.manifests import Stored
 MEMORY_MAX = 64 * 1024
 """Content up to this many bytes stays in memory and in its row."""
 OPEN_FILES = 256
+SEGMENT = 32 * 1024 * 1024
+"""Bytes of an overlay file whose ranges are kept together: a change rewrites no others."""
 
 
 class Ranges:
@@ -40,6 +42,11 @@ class Ranges:
             start, end = min(start, self.starts[first]), max(end, self.ends[last - 1])
         self.starts[first:last] = [start]
         self.ends[first:last] = [end]
+
+    @property
+    def end(self) -> int:
+        """Where the last range ends."""
+        return self.ends[-1] if self.ends else 0
 
     def cut(self, size: int) -> None:
         """Drop everything from `size` on."""
@@ -219,6 +226,17 @@ class OverlayContent:
         self.below = below
         self.below_size = below_size
         self.ranges = ranges or Ranges()
+        self.segments: set[int] = set()
+        """Those whose ranges are kept, or are to be."""
+        self.touched: set[int] = set()
+        """Those whose ranges are not as they are kept."""
+        self._touch(0, self.ranges.end)
+
+    def _touch(self, start: int, end: int) -> None:
+        if start < end:
+            segments = range(start // SEGMENT, (end - 1) // SEGMENT + 1)
+            self.segments.update(segments)
+            self.touched.update(segments)
 
     def read(self, sources: Sources, offset: int, length: int) -> bytes:
         """A range, cut off at the end. Raises NotLoaded."""
@@ -240,19 +258,34 @@ class OverlayContent:
         """Write into the overlay file."""
         overlays.write(self.number, offset, data)
         self.ranges.add(offset, offset + len(data))
+        self._touch(offset, offset + len(data))
         self.size = max(self.size, offset + len(data))
 
     def truncate(self, size: int) -> None:
         """Set the length; the bytes cut off are forgotten here, not yet on disk: a crash must find them."""
+        self._touch(size, self.ranges.end)
         self.ranges.cut(size)
         self.below_size = min(self.below_size, size)
         self.size = size
 
-    def numbers(self) -> Iterator[int]:
-        """The overlay files that hold this content."""
-        yield self.number
-        if isinstance(self.below, OverlayContent):
-            yield from self.below.numbers()
+    def held(self, segment: int) -> tuple[list[int], list[int]]:
+        """Where the ranges of a segment start and end, from its beginning."""
+        start = segment * SEGMENT
+        held = [(at - start, end - start) for at, end, held in self.ranges.walk(start, start + SEGMENT) if held]
+        return [at for at, _ in held], [end for _, end in held]
+
+    def hold(self, segment: int, starts: list[int], ends: list[int]) -> None:
+        """Take over the kept ranges of a segment."""
+        for start, end in zip(starts, ends, strict=True):
+            self.ranges.add(segment * SEGMENT + start, segment * SEGMENT + end)
+        self.segments.add(segment)
+
+    def overlays(self) -> "Iterator[OverlayContent]":
+        """The contents in overlay files that make up this one, itself first."""
+        content: Content | None = self
+        while isinstance(content, OverlayContent):
+            yield content
+            content = content.below
 
 
 Content = StoredContent | MemoryContent | OverlayContent

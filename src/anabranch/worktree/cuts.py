@@ -5,7 +5,7 @@ into the meta environment (checkpoint.py). A working tree's own row goes by its 
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import msgspec
@@ -23,7 +23,11 @@ PLACE = struct.Struct(">IIQ")
 """The key of a node: working tree, generation, inode; a name's goes on with the name."""
 GENERATION = struct.Struct(">II")
 NUMBER = struct.Struct(">I")
+EXTENTS = 0xFFFFFFFF
+"""In the place of a generation: the ranges of an overlay file, by its number and that of a segment."""
+_SEGMENT = struct.Struct(">IIQI")
 _CHILD = struct.Struct("<Q")
+_RANGES: Codec[tuple[list[int], list[int]]] = Codec(tuple[list[int], list[int]], "ranges of an overlay file")
 
 Key = tuple[str, bytes]
 """A table and a key in it."""
@@ -61,8 +65,11 @@ def cut_table(cut: Cut, number: int, table: Table) -> None:
     table.stamp(table.touched)
     for ino in table.touched:
         node = table.nodes.get(ino)
-        kept = node is not None and ino in table.dirty and not node.orphan
-        cut.rows[NODES, PLACE.pack(number, table.generation, ino)] = encode_node(node) if kept and node else None
+        kept = node if node is not None and ino in table.dirty and not node.orphan else None
+        cut.rows[NODES, PLACE.pack(number, table.generation, ino)] = encode_node(kept) if kept else None
+        if kept and isinstance(kept.content, OverlayContent):
+            for overlay in kept.content.overlays():
+                _cut_ranges(cut, number, overlay)
     for parent, name in table.touched_names:
         child = _child(table, parent, name)
         value = None if child is None else seal(_CHILD.pack(child))
@@ -73,8 +80,18 @@ def cut_table(cut: Cut, number: int, table: Table) -> None:
     table.touched.clear()
     table.touched_names.clear()
     if table.frozen is None:  # a commit may still be reading them
-        cut.doomed |= table.doomed
+        for overlay_number, segments in table.doomed.items():
+            cut.doomed.add(overlay_number)
+            cut.rows |= {(NODES, _SEGMENT.pack(number, EXTENTS, overlay_number, segment)): None for segment in segments}
         table.doomed.clear()
+
+
+def _cut_ranges(cut: Cut, number: int, overlay: OverlayContent) -> None:
+    for segment in overlay.touched:
+        held = overlay.held(segment)
+        key = _SEGMENT.pack(number, EXTENTS, overlay.number, segment)
+        cut.rows[NODES, key] = _RANGES.seal(held) if held[0] else None
+    overlay.touched.clear()
 
 
 def _child(table: Table, parent: Inode, name: bytes) -> Inode | None:
@@ -109,13 +126,32 @@ def load(meta: Environment, row: WorktreeRow, table: Table) -> None:
             elif parent in table.nodes:
                 table.nodes[parent].changes[name] = child
     table.adopt()
+    _load_ranges(meta, row.number, table)
     if len(row.generations) > 1:
         table.touched.update(table.dirty)
         table.touched_names.update((ino, name) for ino in table.dirty for name in table.nodes[ino].changes)
         table.touched_names.update((table.root, link_name(link_id)) for link_id in table.dead_links)
 
 
+def _load_ranges(meta: Environment, number: int, table: Table) -> None:
+    """Fill in what overlay files hold. Ranges of files that nothing names any more are deleted: numbers come again."""
+    overlays = {overlay.number: overlay for overlay in _overlays(table)}
+    stale: list[tuple[str, bytes, bytes | None]] = []
+    for key, value in meta.scan(NODES, GENERATION.pack(number, EXTENTS)):
+        _, _, overlay_number, segment = _SEGMENT.unpack(key)
+        if (overlay := overlays.get(overlay_number)) is None:
+            stale.append((NODES, key, None))
+        else:
+            overlay.hold(segment, *_RANGES.unseal(value, f"ranges of overlay file {overlay_number}"))
+    meta.set_all(stale)
+
+
+def _overlays(table: Table) -> Iterator[OverlayContent]:
+    for node in table.nodes.values():
+        if isinstance(node.content, OverlayContent):
+            yield from node.content.overlays()
+
+
 def overlays_of(table: Table) -> set[int]:
     """The overlay files that a table's nodes name."""
-    contents = (node.content for node in table.nodes.values())
-    return {number for content in contents if isinstance(content, OverlayContent) for number in content.numbers()}
+    return {overlay.number for overlay in _overlays(table)}

@@ -156,7 +156,10 @@ class NodeRow(msgspec.Struct, array_like=True, frozen=True):
 
 
 class ContentRow(msgspec.Struct, array_like=True, frozen=True):
-    """A content as it is kept: `memory`, or `stored` as (form, bytes), or an overlay file with its ranges."""
+    """A content as it is kept: `memory`, or `stored` as (form, bytes), or an overlay file.
+
+    The ranges of an overlay file have rows of their own, by segments; only old rows hold them all.
+    """
 
     size: int
     memory: bytes | None = None
@@ -205,8 +208,7 @@ def _content_row(content: Content) -> ContentRow:
     if isinstance(content, MemoryContent):
         return ContentRow(content.size, memory=bytes(content.data))
     below = None if content.below is None else _content_row(content.below)
-    starts, ends = tuple(content.ranges.starts), tuple(content.ranges.ends)
-    return ContentRow(content.size, None, None, content.number, starts, ends, below, content.below_size)
+    return ContentRow(content.size, overlay=content.number, below=below, below_size=content.below_size)
 
 
 def _content(row: ContentRow, generation: int) -> Content:

@@ -67,8 +67,8 @@ class Table:
         self.touched: set[Inode] = set()
         """Nodes whose rows are older than they are."""
         self.touched_names: set[tuple[Inode, bytes]] = set()
-        self.doomed: set[int] = set()
-        """Overlay files to delete once no row names them."""
+        self.doomed: dict[int, set[int]] = {}
+        """Overlay files to delete once no row names them, and the segments whose ranges are kept."""
         self.arrivals: dict[Inode, int] = {}
         """When bytes came in whose own time (ns) the kernel still keeps: it sends that on close, or some time later."""
         self.dead_links: set[bytes] = set()
@@ -247,7 +247,7 @@ class Table:
     def doom(self, content: Content) -> None:
         """The content is no longer needed: its overlay files go, except those that a commit still reads."""
         if isinstance(content, OverlayContent):
-            self.doomed.update(content.numbers())
+            self.doomed.update((overlay.number, overlay.segments) for overlay in content.overlays())
 
     # --- letting go ---
 

@@ -206,12 +206,14 @@ class Mount(Repo):
         """The daemon's process."""
         return self._pid
 
-    def mount(self) -> None:
-        """Mount it."""
-        done(run_ana("mount", self.path, self.root, cwd=Path("/")))
+    def mount(self) -> str:
+        """Mount it; returns what the command said of what it found."""
+        completed = run_ana("mount", self.path, self.root, cwd=Path("/"))
+        done(completed)
         holder = owner(self.path / "lock")
         assert holder is not None
         self._pid = holder.pid
+        return completed.stderr
 
     def umount(self) -> None:
         """Unmount it, as a user would."""
@@ -230,9 +232,8 @@ class Mount(Repo):
         wait_for(lambda: not self._is_alive(), "the daemon to die")
 
     def crash(self) -> None:
-        """Kill the daemon, clear the dead mount away and mount anew."""
+        """Kill the daemon and mount anew."""
         self.kill()
-        self.umount()
         self.mount()
 
     def commit(self, message: str = "a commit", *, branch: str = "main") -> Path:

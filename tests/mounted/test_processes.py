@@ -101,18 +101,20 @@ def test_one_process_owns_a_repository_p36(mount: Mount):
     assert mount.json("status")["clean"]
 
 
-def test_a_dead_mount_is_named_cleared_away_and_mounted_anew_p36(mount: Mount):
+def test_after_a_crash_mounting_lifts_the_dead_mount_and_says_what_it_found_p36_p44(mount: Mount):
     (mount.main / "data").write_text("committed")
     mount.commit()
+    (mount.main / "more").write_text("fsynced")
+    with (mount.main / "more").open() as file:
+        os.fsync(file.fileno())
     mount.kill()
     assert errno_of(os.listdir, mount.root) in DEAD
-    hinted(run_ana("mount", mount.path, mount.root, cwd=Path("/")), 3, "dead mount", f"ana umount {mount.root}")
     assert done(mount.ana("cat", "main@1:data")) == "committed", "a dead owner holds nothing"
-    assert mount.json("status")["clean"]
-    mount.umount()
-    assert os.listdir(mount.root) == []
-    mount.mount()
+    said = mount.mount()
+    for words in ("died", f"dead mount at {mount.root} was lifted", "uncommitted changes were brought back"):
+        assert words in said
     assert (mount.main / "data").read_text() == "committed"
+    assert (mount.main / "more").read_text() == "fsynced"
 
 
 def test_a_dead_mount_elsewhere_does_not_hold_the_repository_p36(mount: Mount, tmp_path: Path):
@@ -123,8 +125,7 @@ def test_a_dead_mount_elsewhere_does_not_hold_the_repository_p36(mount: Mount, t
     other.root.mkdir()
     try:
         other.mount()
-        assert (other.main / "data").read_text() == "committed"
-        mount.umount()
+        assert not mount.is_mounted(), "the dead mount is lifted"
         assert (other.main / "data").read_text() == "committed"
         (other.main / "data").write_text("goes on")
         other.commit()

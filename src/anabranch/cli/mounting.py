@@ -25,12 +25,20 @@ _ENDS_WITHIN = 5.0
 """Seconds that a daemon that cannot start is given to end."""
 
 
-class _Failure(msgspec.Struct, frozen=True):
+class _Failure(msgspec.Struct, frozen=True, tag=True):
     """How a daemon that cannot start tells its parent why."""
 
     error: str
     message: str
     hint: str | None
+
+
+class _Ready(msgspec.Struct, frozen=True, tag=True):
+    """How a daemon that serves tells its parent what it found in the journal."""
+
+    records: int
+    rows: int
+    dropped: int
 
 
 @click.command()
@@ -66,13 +74,34 @@ def mount(repository: Path, directory: Path, foreground: bool, ready_fd: int | N
     path, point = Path(os.path.abspath(repository)).resolve(), mounts.absolute(directory)
     layout = check(path, writable=True)
     _check_machine()
-    _check_mount_point(point)
     if locks.is_held(layout):
         raise locks.in_use(layout)
+    _lift_dead_mounts(layout)
+    _check_mount_point(point)
+    _say_how_the_last_one_ended(layout)
+
+    def tell(records: int, rows: int, dropped: int) -> None:
+        _say_what_was_found(_Ready(records, rows, dropped))
+        click.echo(f"{path} is mounted at {point}; end with Ctrl-C", err=True)
+
     if foreground:
-        _serve(layout, point, lambda: click.echo(f"{path} is mounted at {point}; end with Ctrl-C", err=True), tell=True)
+        _serve(layout, point, tell, log_here=True)
     else:
-        _start_daemon(layout, point)
+        _say_what_was_found(_start_daemon(layout, point))
+
+
+def _say_how_the_last_one_ended(layout: Layout) -> None:
+    last = locks.owner(layout.lock)
+    if last is not None and last.mount_point is not None and not last.failed:
+        click.echo(f"process {last.pid}, which had {layout.path} mounted at {last.mount_point}, died", err=True)
+
+
+def _say_what_was_found(found: _Ready) -> None:
+    if found.records:
+        what = f"{found.rows} rows in {found.records} records of the journal"
+        click.echo(f"uncommitted changes were brought back: {what}", err=True)
+    if found.dropped:
+        click.echo(f"a record that was being written was dropped ({found.dropped} bytes)", err=True)
 
 
 def _check_machine() -> None:
@@ -84,6 +113,14 @@ def _check_machine() -> None:
         os.close(os.open("/dev/fuse", os.O_RDWR))
     except OSError as error:
         raise DeniedError(f"cannot open /dev/fuse: {error.strerror}", hint="ask for access to /dev/fuse") from error
+
+
+def _lift_dead_mounts(layout: Layout) -> None:
+    """Nobody owns the repository: what is mounted of it leads nowhere any more."""
+    for known in mounts.all_mounts():
+        if known.repository == layout.path and known.is_dead():
+            _unmount(known.directory, lazily=True)
+            click.echo(f"the dead mount at {known.directory} was lifted", err=True)
 
 
 def _check_mount_point(point: Path) -> None:
@@ -111,7 +148,7 @@ def _check_mount_point(point: Path) -> None:
         raise RefusedError(f"the mount point {point} is not empty", hint="choose an empty directory")
 
 
-def _start_daemon(layout: Layout, point: Path) -> None:
+def _start_daemon(layout: Layout, point: Path) -> _Ready:
     """The daemon is a fresh process: nothing of LMDB survives a fork."""
     reader, writer = os.pipe()
     command = [sys.executable, "-m", "anabranch", "mount", "--ready-fd", str(writer), str(layout.path), str(point)]
@@ -128,41 +165,44 @@ def _start_daemon(layout: Layout, point: Path) -> None:
     os.close(writer)
     with os.fdopen(reader, "rb") as answers:
         answer = answers.read()
-    failure = msgspec.json.decode(answer, type=_Failure | None) if answer else None
-    if failure is not None or not answer:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            daemon.wait(_ENDS_WITHIN)  # until then the repository is in use
-    if not answer:
+    said = msgspec.json.decode(answer, type=_Failure | _Ready) if answer else None
+    if isinstance(said, _Ready):
+        return said
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        daemon.wait(_ENDS_WITHIN)  # until then the repository is in use
+    if said is None:
         raise DaemonError("the daemon ended before it could serve", hint=f"see {layout.log}")
-    if failure is not None:
-        raise BY_NAME.get(failure.error, AnabranchError)(failure.message, hint=failure.hint)
+    raise BY_NAME.get(said.error, AnabranchError)(said.message, hint=said.hint)
 
 
 def _be_daemon(repository: Path, point: Path, ready: int) -> None:
     answered = False
 
-    def answer(failure: _Failure | None) -> None:
+    def answer(said: _Failure | _Ready) -> None:
         nonlocal answered
         if not answered:
-            os.write(ready, msgspec.json.encode(failure))
+            os.write(ready, msgspec.json.encode(said))
             os.close(ready)
         answered = True
 
+    def tell(records: int, rows: int, dropped: int) -> None:
+        answer(_Ready(records, rows, dropped))
+
     try:
-        _serve(check(repository, writable=True), point, lambda: answer(None), tell=False)
+        _serve(check(repository, writable=True), point, tell, log_here=False)
     except AnabranchError as error:
         logging.error("the daemon ended: %s", error)
         answer(_Failure(type(error).__name__, error.message, error.hint))
         sys.exit(error.exit_code)
 
 
-def _serve(layout: Layout, point: Path, ready: Callable[[], None], *, tell: bool) -> None:
+def _serve(layout: Layout, point: Path, ready: Callable[[int, int, int], None], *, log_here: bool) -> None:
     from anabranch.fuse import mount as daemon  # only here: pyfuse3 and trio take their time
 
     handlers: list[logging.Handler] = [
         logging.handlers.RotatingFileHandler(layout.log, maxBytes=_LOG_BYTES, backupCount=3)
     ]
-    if tell:
+    if log_here:
         handlers.append(logging.StreamHandler())
     logging.basicConfig(
         level=logging.INFO, handlers=handlers, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
@@ -191,15 +231,19 @@ def umount(directory: Path) -> None:
     if shutil.which("fusermount3") is None:
         raise DeniedError("fusermount3 is missing", hint="install the package fuse3")
     dead = known.is_dead()
-    command = ["fusermount3", "-u", *(["-z"] if dead else []), str(point)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        why = done.stderr.strip() or f"fusermount3 ended with {done.returncode}"
-        hint = f"programs have files open there, or stand in it: fuser -vm {point}" if "busy" in why else None
-        raise RefusedError(f"cannot unmount {point}: {why}", hint=hint)
+    _unmount(point, lazily=dead)
     if not dead and not locks.wait_until_free(Layout(known.repository), _UNMOUNT_SECONDS):
         raise DaemonError(f"the daemon of {known.repository} does not end", hint="its log may say why")
     last = locks.owner(Layout(known.repository).lock)
     if not dead and last is not None and last.failed:
         log = Layout(known.repository).log
         raise DaemonError(f"the daemon of {known.repository} ended badly; not all may be on disk", hint=f"see {log}")
+
+
+def _unmount(point: Path, *, lazily: bool) -> None:
+    command = ["fusermount3", "-u", *(["-z"] if lazily else []), str(point)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        why = done.stderr.strip() or f"fusermount3 ended with {done.returncode}"
+        hint = f"programs have files open there, or stand in it: fuser -vm {point}" if "busy" in why else None
+        raise RefusedError(f"cannot unmount {point}: {why}", hint=hint)

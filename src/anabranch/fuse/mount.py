@@ -34,8 +34,14 @@ _SWITCH_INTERVAL = 1e-4
 """Python-bound work in a worker thread must not starve the loop (default: 5 ms a turn)."""
 
 
-def serve(repository_path: Path, mount_point: Path, ready: Callable[[], None]) -> None:
-    """Mount a repository and serve it until it is unmounted; `ready` is called when it can be used.
+Ready = Callable[[int, int, int], None]
+"""Called when a mount can be used, with what the process before had left in the journal: records, rows, and bytes of a
+record that it could not finish.
+"""
+
+
+def serve(repository_path: Path, mount_point: Path, ready: Ready) -> None:
+    """Mount a repository and serve it until it is unmounted.
 
     Raises RefusedError when it is in use, DeniedError, and what opening a repository raises.
     """
@@ -48,7 +54,10 @@ def serve(repository_path: Path, mount_point: Path, ready: Callable[[], None]) -
         with Repository(repository_path, writable=True) as repository:
             log.info("process %d mounts %s at %s", os.getpid(), repository_path, mount_point)
             try:
-                _run(repository, mount_point, ready)
+                found = repository.recovered
+                if found.records or found.dropped:
+                    log.warning("the last owner died: %s", found)
+                _run(repository, mount_point, lambda: ready(found.records, found.rows, found.dropped))
             finally:
                 repository.settle_down()
     except BaseException:

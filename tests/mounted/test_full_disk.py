@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import PATIENCE, REQUIRED, Mount, done, errno_of, python, refused, snapshot
+from tests.harness import PATIENCE, REQUIRED, Mount, done, errno_of, python, refused, snapshot, wait_for
 
 pytestmark = pytest.mark.mounted
 
-DISK = 64 << 20
+DISK = 96 << 20
 ROOM = 8 << 20
 """What a test leaves free where it need not fill all of the disk by itself."""
 
@@ -124,16 +124,18 @@ def made(directory: Path) -> Iterator[Disk]:
     path.mkdir()
     with image.open("wb") as file:
         file.truncate(DISK)
-    in_order("mkfs.ext4", "-q", "-F", "-m", "0", image)
+    in_order("mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096", image)
     in_order("mount", "-o", "loop", image, path)
     try:
         yield Disk(path)
     finally:
-        lifted = subprocess.run(["umount", path], capture_output=True, text=True, check=False)
-        if lifted.returncode != 0:
+        try:
+            wait_for(lambda: subprocess.run(["umount", path], capture_output=True).returncode == 0, "an unused disk")
+        except BaseException:
             in_order("umount", "--lazy", path)
-        image.unlink()
-        assert lifted.returncode == 0, f"something was left in use: {lifted.stderr}"
+            raise
+        finally:
+            image.unlink()
 
 
 @pytest.fixture
@@ -188,12 +190,16 @@ def write(path: Path, size: int) -> None:
     sync(path)
 
 
+def holds(top: Path, ledger: Ledger) -> None:
+    """The files of a ledger are there."""
+    for name, size in ledger.items():
+        assert (top / name).read_bytes()[:size] == content(name, size), name
+
+
 def check_kept(mount: Mount, ledger: Ledger) -> None:
     """All that was committed or fsynced is there, byte by byte."""
-    for name, size in (COMMITTED | FSYNCED | ledger).items():
-        assert (mount.main / name).read_bytes()[:size] == content(name, size), name
-    for name, size in COMMITTED.items():
-        assert (mount.root / "main@1" / name).read_bytes() == content(name, size), name
+    holds(mount.main, COMMITTED | FSYNCED | ledger)
+    holds(mount.root / "main@1", COMMITTED)
 
 
 def write_until_full(mount: Mount, *kinds: str) -> Ledger:
@@ -216,14 +222,14 @@ def check_refused(mount: Mount) -> None:
     assert errno_of(write, path, 4_000_000) == errno.ENOSPC
 
 
-def check_goes_on(mount: Mount) -> None:
-    """There is room again: writing, fsync and commits work, and what was written before the disk was full is there."""
-    write(mount.main / "after", 2_000_000)
+def check_goes_on(mount: Mount, ledger: Ledger) -> Ledger:
+    """There is room again, or soon: writing, fsync and commits work, with all that was kept. Returns the new ledger."""
+    wait_for(lambda: errno_of(write, mount.main / "after", 2_000_000) == 0, "room")
     write(mount.main / "small after", 1000)
-    made = mount.commit("after")
-    assert (made / "after").read_bytes() == content("after", 2_000_000)
-    assert snapshot(made) == snapshot(mount.main)
-    assert mount.json("status")["clean"]
+    ledger = ledger | {"after": 2_000_000, "small after": 1000}
+    holds(mount.commit("after"), ledger)
+    holds(mount.main, ledger)
+    return ledger
 
 
 def test_everybody_who_writes_to_a_full_disk_is_told_and_nobody_hangs_p45(mount: Mount):
@@ -266,8 +272,7 @@ def test_a_full_disk_keeps_nobody_from_looking_deleting_and_unmounting_p45(mount
     mount.remount()
     assert "old small" not in os.listdir(mount.main / "directory")
     assert "new" not in os.listdir(mount.main)
-    for name, size in ledger.items():
-        assert (mount.main / name).read_bytes()[:size] == content(name, size), name
+    holds(mount.main, ledger)
 
 
 def test_a_commit_that_does_not_fit_fails_whole_p17_p45(mount: Mount, disk: Disk):
@@ -304,7 +309,7 @@ def test_a_commit_does_not_fit_where_not_a_byte_is_left_p45(mount: Mount, disk: 
     assert mount.messages()[0] == ("as small as it is" if code == 0 else "before")
     check_kept(mount, {})
     disk.filler.unlink()
-    check_goes_on(mount)
+    check_goes_on(mount, COMMITTED | FSYNCED)
 
 
 def test_deleting_in_the_mount_makes_room_p45(mount: Mount, disk: Disk):
@@ -316,10 +321,9 @@ def test_deleting_in_the_mount_makes_room_p45(mount: Mount, disk: Disk):
         if path.name.startswith(("large", "unsynced", "one too many")):
             path.unlink()
     sync(mount.main)
-    check_goes_on(mount)
-    check_kept(mount, {"log": ledger["log"]})
+    ledger = check_goes_on(mount, {"log": ledger["log"]})
     mount.remount()
-    check_kept(mount, {"log": ledger["log"], "after": 2_000_000})
+    check_kept(mount, ledger)
 
 
 def test_room_that_another_program_makes_is_used_p45(mount: Mount, disk: Disk):
@@ -327,10 +331,9 @@ def test_room_that_another_program_makes_is_used_p45(mount: Mount, disk: Disk):
     ledger = write_until_full(mount, "large", "small", "append")
     check_refused(mount)
     disk.filler.unlink()
-    check_goes_on(mount)
-    check_kept(mount, ledger)
+    ledger = check_goes_on(mount, ledger)
     mount.remount()
-    check_kept(mount, ledger | {"after": 2_000_000})
+    check_kept(mount, ledger)
 
 
 def test_a_file_that_met_a_full_disk_can_be_written_on_with_when_there_is_room_p45(mount: Mount, disk: Disk):
@@ -369,7 +372,7 @@ def test_a_version_and_its_file_stay_whole_under_writes_that_do_not_fit_p19_p45(
     assert (mount.root / "main@1/old").read_bytes() == content("old", 2_000_000)
     assert (mount.main / "old").read_bytes()[1_500_000:] == content("old", 2_000_000)[1_500_000:]
     disk.filler.unlink()
-    check_goes_on(mount)
+    check_goes_on(mount, FSYNCED)
 
 
 def test_what_was_fsynced_survives_a_kill_on_a_full_disk_p32_p45(mount: Mount, disk: Disk):
@@ -381,7 +384,7 @@ def test_what_was_fsynced_survives_a_kill_on_a_full_disk_p32_p45(mount: Mount, d
     mount.crash()
     check_kept(mount, ledger)
     disk.filler.unlink()
-    check_goes_on(mount)
+    check_goes_on(mount, ledger)
 
 
 @pytest.mark.parametrize("end", ["umount", "kill"])
@@ -400,4 +403,34 @@ def test_where_another_program_left_not_a_byte_files_can_be_deleted_and_the_moun
     (mount.main / "directory/new small").unlink()
     sync(mount.main / "directory")
     disk.filler.unlink()
-    check_goes_on(mount)
+    check_goes_on(mount, COMMITTED)
+
+
+def test_names_of_branches_and_tags_are_made_whole_or_refused_p45(mount: Mount, disk: Disk):
+    """With not a byte left: there or not there, and never another error than that of a full disk."""
+    disk.fill()
+    code = errno_of((mount.root / "exp").mkdir)
+    assert code in (0, errno.ENOSPC)
+    tagged = mount.ana("tag", "v1", "main@1")
+    assert tagged.returncode == 0 or re.search("full|space", refused(tagged, tagged.returncode))
+    for _ in range(2):
+        assert (mount.root / "exp").exists() == (code == 0)
+        assert (mount.root / "v1").exists() == (tagged.returncode == 0)
+        mount.remount()
+    check_kept(mount, {})
+
+
+def test_without_a_mount_a_full_disk_is_the_same_p37_p45(mount: Mount, disk: Disk):
+    """What only reads works; a commit that does not fit says so, and leaves everything uncommitted."""
+    write(mount.main / "too much", 20_000_000)
+    status, log = mount.json("status"), mount.json("log")
+    mount.umount()
+    disk.fill(leave=ROOM)
+    ended = mount.ana("commit", "-m", "too much")
+    assert re.search("full|space", refused(ended, ended.returncode))
+    disk.fill()
+    assert (mount.json("status"), mount.json("log")) == (status, log)
+    disk.filler.unlink()
+    done(mount.ana("commit", "-m", "fits"))
+    mount.mount()
+    check_kept(mount, {"too much": 20_000_000})

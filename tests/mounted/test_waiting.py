@@ -8,10 +8,10 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import trio
@@ -137,8 +137,12 @@ class Pages(NoKernel):
     def launder(self, ino: Inode) -> None:
         """From a worker thread: the write goes through the loop as a request does."""
         assert self.operations is not None
-        write = partial(self.operations.write, self.handles[ino], 4096, b"new" * 100)
-        trio.from_thread.run(write, trio_token=self.token)
+        trio.from_thread.run(self._write, self.operations, self.handles[ino], trio_token=self.token)
+
+    @staticmethod
+    async def _write(operations: Operations, handle: int) -> None:
+        with trio.fail_after(PATIENCE / 2):  # a thread that waits cannot be cancelled, and nothing would ever end
+            await operations.write(handle, 4096, b"new" * 100)
 
 
 def test_those_who_wait_for_writes_do_not_hold_up_what_the_writes_wait_for_p46(cold: Repository, gate: threading.Event):
@@ -254,10 +258,19 @@ print("committed")
 
 @dataclass
 class Slow:
-    """The ends of two pipes: closing one makes the disk quick, the other rings when somebody waits for the disk."""
+    """A mount whose disk does not answer. Of two pipes, the end of one makes it answer when it is closed; in the
+    other it rings when somebody waits for it.
+    """
 
+    top: Path
     gate: int
     bell: int
+    started: list["subprocess.Popen[str]"] = field(default_factory=list)
+
+    def start(self, code: str) -> "subprocess.Popen[str]":
+        """Start a program in the main branch."""
+        self.started.append(python(code, cwd=self.top))
+        return self.started[-1]
 
     def wait(self) -> None:
         """Return when somebody waits for the disk."""
@@ -268,6 +281,14 @@ class Slow:
         if self.gate >= 0:
             os.close(self.gate)
         self.gate = -1
+
+    def end(self) -> None:
+        """No program is left."""
+        self.answer()  # first: who waits for the disk cannot be killed
+        for program in self.started:
+            program.kill()
+        for program in self.started:
+            program.communicate(timeout=PATIENCE)
 
 
 @contextmanager
@@ -281,33 +302,19 @@ def slow_disk(mount: Mount) -> Iterator[Slow]:
     )  # fmt: skip
     os.close(gate)
     os.close(ringing)
-    slow = Slow(opened, bell)
+    slow = Slow(mount.main, opened, bell)
     try:
         wait_for(mount.main.exists, "the mount")
         yield slow
     finally:
-        slow.answer()
-        daemon.terminate()
         try:
+            slow.end()
+            daemon.terminate()
             daemon.wait(PATIENCE)
         finally:
             daemon.kill()
             daemon.wait()
             os.close(bell)
-
-
-@contextmanager
-def programs(mount: Mount) -> Iterator[Callable[[str], "subprocess.Popen[str]"]]:
-    """Start programs in the main branch; none is left at the end."""
-    with ExitStack() as ends:
-
-        def start(code: str) -> "subprocess.Popen[str]":
-            program = python(code, cwd=mount.main)
-            ends.callback(program.communicate)
-            ends.callback(program.kill)
-            return program
-
-        yield start
 
 
 def said(program: "subprocess.Popen[str]") -> str:
@@ -332,12 +339,12 @@ def stored(mount: Mount) -> Mount:
 
 @pytest.mark.mounted
 def test_stat_and_ls_answer_beside_200_reads_of_a_slow_disk_p46(stored: Mount):
-    with slow_disk(stored) as slow, programs(stored) as start:
-        reader = start(READ)
+    with slow_disk(stored) as slow:
+        reader = slow.start(READ)
         assert reader.stdout is not None
         assert reader.stdout.readline() == "reading\n"
         slow.wait()
-        assert said(start(LOOK)) == ""
+        assert said(slow.start(LOOK)) == ""
         assert "cold" in done(stored.ana("log"))
         assert reader.poll() is None, "nobody waited for the disk"
         slow.answer()
@@ -347,15 +354,15 @@ def test_stat_and_ls_answer_beside_200_reads_of_a_slow_disk_p46(stored: Mount):
 @pytest.mark.mounted
 def test_writers_statuses_and_a_commit_that_wait_for_a_slow_disk_are_all_served_p46(stored: Mount):
     """Laundering waits for writes, writes for chunks, and the chunks' readers crowd them: nobody starves."""
-    with slow_disk(stored) as slow, programs(stored) as start:
-        writer = start(WRITE)
+    with slow_disk(stored) as slow:
+        writer = slow.start(WRITE)
         assert writer.stdout is not None
         assert writer.stdout.readline() == "written\n"
-        statuses = [start("print(open('.ana/status').read().count('M  '))") for _ in range(20)]
-        committing = start(COMMIT)
-        reader = start(READ.replace("range(200)", "range(50, 200)"))
+        statuses = [slow.start("print(open('.ana/status').read().count('M  '))") for _ in range(20)]
+        committing = slow.start(COMMIT)
+        reader = slow.start(READ.replace("range(200)", "range(50, 200)"))
         slow.wait()
-        assert said(start(LOOK)) == ""
+        assert said(slow.start(LOOK)) == ""
         assert committing.poll() is None, "nobody waited for the disk"
         slow.answer()
         assert said(committing) == "committed\n"

@@ -211,7 +211,7 @@ def write_until_full(mount: Mount, *kinds: str) -> Ledger:
     finally:
         for writer in writers:
             writer.kill()
-            writer.communicate()
+            writer.communicate(timeout=PATIENCE)
     assert [lines[-1] for lines in said] == ["ENOSPC"] * len(kinds)
     return {name: int(size) for lines in said for name, size in (line.split() for line in lines[:-1])}
 

@@ -1,0 +1,243 @@
+"""Whose a repository is: after a crash, between two who want it, while its owner ends or stands still. P31, P36, P44.
+
+See test_processes.py for one owner in ordinary times.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from anabranch.daemon import lock as locks
+from anabranch.store.layout import Layout
+from tests.harness import ANA, PATIENCE, Mount, done, errno_of, hinted, python, refused, run_ana, wait_for
+
+pytestmark = pytest.mark.mounted
+
+
+@pytest.fixture
+def other(mount: Mount, tmp_path: Path) -> Iterator[Mount]:
+    """Another place for the same repository; nothing stays mounted there."""
+    place = Mount(mount.path, tmp_path / "other")
+    place.root.mkdir()
+    try:
+        yield place
+    finally:
+        place.clear_away()
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file and fsync it."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def test_mount_after_a_kill_lifts_the_dead_mount_and_says_what_it_found_p44(mount: Mount):
+    """By one command, at the same place. After an ordinary end there is nothing to say."""
+    write(mount.main / "kept", data := os.urandom(300_000))
+    mount.kill()
+    assert errno_of(os.listdir, mount.root) != 0
+    ended = run_ana("mount", mount.path, mount.root, cwd=Path("/"))
+    said = done(ended) + ended.stderr
+    assert re.search(r"process \d+ (died|ended|was killed)|crash", said), said
+    assert (mount.main / "kept").read_bytes() == data
+    with open("/proc/self/mountinfo") as mounts:
+        assert mounts.read().count(f" {mount.root} ") == 1, "the dead mount lies below the living one"
+    mount.umount()
+    ended = run_ana("mount", mount.path, mount.root, cwd=Path("/"))
+    assert not re.search("died|killed|crash", done(ended) + ended.stderr)
+    assert (mount.main / "kept").read_bytes() == data
+
+
+def test_a_program_that_stands_in_the_dead_mount_does_not_keep_it_from_being_lifted_p44(mount: Mount):
+    """It goes on standing in what is gone."""
+    write(mount.main / "kept", b"kept")
+    stander = python("print(flush=True); input()", cwd=mount.main)
+    try:
+        assert stander.stdout is not None
+        stander.stdout.readline()
+        mount.kill()
+        mount.mount()
+        assert (mount.main / "kept").read_bytes() == b"kept"
+    finally:
+        stander.kill()
+        stander.communicate()
+
+
+def test_a_dead_mount_of_another_repository_is_not_lifted_p44(mount: Mount, tmp_path: Path):
+    done(run_ana("init", tmp_path / "second", cwd=tmp_path))
+    mount.kill()
+    refused(run_ana("mount", tmp_path / "second", mount.root, cwd=tmp_path), 3, "dead mount")
+    mount.umount()
+
+
+def test_a_command_after_a_kill_brings_the_working_tree_back_p36_p44(mount: Mount):
+    """Without a mount: the command becomes the owner."""
+    write(mount.main / "kept", b"kept")
+    mount.kill()
+    assert "kept" in done(mount.ana("status"))
+    done(mount.ana("commit", "-m", "after the crash"))
+    assert done(mount.ana("cat", "main@1:kept")) == "kept"
+    mount.umount()
+
+
+def test_of_two_mounts_at_once_one_wins_p36(mount: Mount, other: Mount):
+    """Twice. The other is told who has it, or that it is in use, and leaves no mount."""
+    mount.umount()
+    for number in range(2):
+        places = (mount, other)
+        running = [
+            subprocess.Popen(
+                [ANA, "mount", place.path, place.root], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+            for place in places
+        ]
+        try:
+            said = [process.communicate(timeout=PATIENCE)[1] for process in running]
+        finally:
+            for process in running:
+                process.kill()
+                process.communicate()
+        assert sorted(process.returncode for process in running) == [0, 3], said
+        won = 0 if running[0].returncode == 0 else 1
+        assert re.search("already mounted|in use", said[1 - won])
+        assert [place.is_mounted() for place in places] == [won == 0, won == 1]
+        (places[won].main / f"file {number}").write_text("x")
+        places[won].umount()
+        assert len(mount.json("status")["changes"]) == number + 1
+
+
+def test_the_lock_is_the_kernels_whatever_its_file_says_p36(mount: Mount, other: Mount):
+    """A process that is dead, one that never was, rubbish, nothing: the owner lives."""
+    (mount.main / "file").write_text("x")
+    lock = mount.path / "lock"
+    truth = lock.read_bytes()
+    dead = python("")
+    dead.communicate()
+    for text in (json.dumps({"pid": dead.pid, "mount_point": None}), '{"pid": 0', "no JSON", ""):
+        lock.write_text(text)
+        refused(run_ana("mount", mount.path, other.root, cwd=Path("/")), 3)
+        assert not other.is_mounted()
+        assert "file" in done(mount.ana("status")), "the command asks the owner"
+    lock.write_bytes(truth)
+    mount.commit()
+
+
+def test_who_deletes_the_lock_file_does_not_rob_the_owner_p36(mount: Mount, other: Mount):
+    """The kernel's lock lives on in a file without a name; a new file must not make a second owner."""
+    (mount.main / "file").write_text("x")
+    (mount.path / "lock").unlink()
+    ended = run_ana("mount", mount.path, other.root, cwd=Path("/"))
+    if ended.returncode == 0:
+        other.umount()
+    assert (mount.main / "file").read_text() == "x"
+    refused(ended, 3)
+    assert "file" in done(mount.ana("status")), "the command asks the owner"
+    mount.commit()
+
+
+def test_sigterm_brings_in_what_open_files_hold_p31(mount: Mount):
+    """Written and neither synced nor closed, in memory and on the disk."""
+    large, small = os.urandom(5_000_000), os.urandom(20_000)
+    code = """
+import os, sys
+small, large = (os.open(name, os.O_WRONLY | os.O_CREAT) for name in ("small", "large"))
+os.write(small, sys.stdin.buffer.read(20_000))
+for _ in range(50):
+    os.write(large, sys.stdin.buffer.read(100_000))
+print("written", flush=True)
+sys.stdin.buffer.read()
+"""
+    writer = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=mount.main, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert writer.stdin is not None
+        assert writer.stdout is not None
+        writer.stdin.write(small + large)
+        writer.stdin.flush()
+        assert writer.stdout.readline() == b"written\n"
+        os.kill(mount.pid, signal.SIGTERM)
+        wait_until_ended(mount)
+    finally:
+        writer.kill()
+        writer.communicate()
+    away(mount)
+    mount.mount()
+    assert (mount.main / "small").read_bytes() == small
+    assert (mount.main / "large").read_bytes() == large
+
+
+def wait_until_ended(mount: Mount) -> None:
+    """The daemon ends, and in good order."""
+    wait_for(lambda: not locks.is_held(Layout(mount.path)), "the daemon to end")
+    assert "everything is on disk" in mount.log_text(), mount.log_text()
+
+
+def away(mount: Mount) -> None:
+    """What a daemon that ended while files were open may leave: a mount that nobody serves."""
+    if mount.is_mounted():
+        mount.umount()
+
+
+def test_sigterm_again_and_again_is_as_good_p31(mount: Mount):
+    """Until it has ended: while it brings things in, unmounts, and saves."""
+
+    def ended() -> bool:
+        errno_of(os.kill, mount.pid, signal.SIGTERM)
+        return not locks.is_held(Layout(mount.path))
+
+    descriptor = os.open(mount.main / "open", os.O_WRONLY | os.O_CREAT)
+    try:
+        os.write(descriptor, data := os.urandom(3_000_000))
+        wait_for(ended, "the daemon to end")
+    finally:
+        errno_of(os.close, descriptor)
+    assert "everything is on disk" in mount.log_text(), mount.log_text()
+    away(mount)
+    mount.mount()
+    assert (mount.main / "open").read_bytes() == data
+
+
+@contextmanager
+def stopped(process: int) -> Iterator[None]:
+    """A process stands still."""
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)
+
+
+def test_a_stopped_owner_is_an_owner_p36(mount: Mount, other: Mount):
+    """Nobody takes the repository from it. History can be read; who asks it something waits, or is told."""
+    (mount.main / "file").write_text("x")
+    with stopped(mount.pid):
+        hinted(run_ana("mount", mount.path, other.root, cwd=Path("/")), 3, "already mounted")
+        assert "main@0" in done(mount.ana("log"))
+        asking = [
+            subprocess.Popen([ANA, *command], cwd=mount.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            for command in (["status"], ["commit", "-m", "asked"])
+        ]
+        hinted(run_ana("mount", mount.path, other.root, cwd=Path("/")), 3, "already mounted")
+        assert not other.is_mounted()
+    for process in asking:
+        try:
+            _, errors = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
+            process.communicate()
+        assert process.returncode == 0 or errors.startswith("ana: ")
+        assert "Traceback" not in errors
+    assert (mount.main / "file").read_text() == "x"
+    (mount.main / "more").write_text("goes on")
+    mount.commit()

@@ -36,6 +36,7 @@ from anabranch.worktree.cuts import Cut, WorktreeRow
 from anabranch.worktree.journal import Journal
 from anabranch.worktree.keeper import Keeper
 from anabranch.worktree.numbers import Numbers
+from anabranch.worktree.space import Space
 from anabranch.worktree.table import Built, Frozen
 
 FIRST_BRANCH = "main"
@@ -124,11 +125,12 @@ class Repository:
         if writable:
             self.numbers = Numbers(self.meta)
             self.overlays = Overlays(self.layout.overlays)
+            self.space = Space(self.layout.reserve)
             self.layout.journal.mkdir(mode=0o700, exist_ok=True)
-            self.recovered = checkpoint.recover(self.meta, self.layout.journal)
+            self.recovered = self.space.insisting(lambda: checkpoint.recover(self.meta, self.layout.journal))
             journal = Journal(self.layout.journal, checkpoint.position(self.meta))
             journal.forget(journal.next)
-            self.keeper = Keeper(self.meta, self.overlays, journal)
+            self.keeper = Keeper(self.meta, self.overlays, journal, self.space)
             self._remove_lost_overlays()
 
     def close(self) -> None:
@@ -287,7 +289,7 @@ class Repository:
         commit = get_commit(self.objects, ObjectId(row.base))
         tree = open_worktree(
             self.meta, self.trees, self.numbers, Sources(self.contents, self.overlays), row, commit,
-            self.layout.path.stat(),
+            self.layout.path.stat(), self.space,
         )  # fmt: skip
         return Branch(name, row.number, tree)
 
@@ -323,6 +325,7 @@ class Repository:
         table = branch.tree.table
         if table.frozen is not None:
             raise RefusedError(f"another commit of {name} is being made", hint="try again when it is done")
+        self.space.check(0)
         self.keeper.cut_before_freeze(branch)
         return table.freeze()
 

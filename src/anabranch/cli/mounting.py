@@ -93,7 +93,7 @@ def mount(repository: Path, directory: Path, foreground: bool, ready_fd: int | N
 def _say_how_the_last_one_ended(layout: Layout) -> None:
     last = locks.owner(layout.lock)
     if last is not None and last.mount_point is not None and not last.failed:
-        click.echo(f"process {last.pid}, which had {layout.path} mounted at {last.mount_point}, died", err=True)
+        click.echo(f"process {last.pid} died; it had {layout.path} mounted at {last.mount_point}", err=True)
 
 
 def _say_what_was_found(found: _Ready) -> None:

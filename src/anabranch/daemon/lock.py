@@ -1,8 +1,10 @@
-"""The owner's lock: an flock(2) on a file of the repository, which the kernel lets go when its process ends.
+"""The owner's lock: an flock(2) on the repository's folder, which the kernel lets go when its process ends.
 
-The file also says who holds it, for messages only; a process id that was left behind means nothing.
+Not on a file in it: whoever deleted that would make room for a second owner. The file `lock` says who holds it, for
+messages only; a process id that was left behind means nothing.
 """
 
+import contextlib
 import fcntl
 import os
 import time
@@ -33,11 +35,12 @@ class Lock:
     """A held lock; use it as a context manager, or `release` it."""
 
     descriptor: int
+    file: Path
 
     def say(self, mount_point: str | None, *, failed: bool = False) -> None:
         """Note who holds the lock, or how that ended."""
-        os.ftruncate(self.descriptor, 0)
-        os.pwrite(self.descriptor, msgspec.json.encode(Owner(os.getpid(), mount_point, failed)) + b"\n", 0)
+        with contextlib.suppress(OSError):  # a full disk
+            self.file.write_bytes(msgspec.json.encode(Owner(os.getpid(), mount_point, failed)) + b"\n")
 
     def release(self) -> None:
         """Let go."""
@@ -57,18 +60,23 @@ class Lock:
 def acquire(layout: Layout, *, mount_point: str | None = None, patience: float = 0.0) -> Lock:
     """Become the owner, waiting so many seconds for another one to end. Raises RefusedError, DeniedError."""
     try:
-        descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = _open(layout)
+        os.close(os.open(layout.lock, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except PermissionError as error:
-        raise DeniedError(f"cannot write {layout.lock}: {error.strerror}") from error
+        raise DeniedError(f"cannot write in {layout.path}: {error.strerror}") from error
     end = time.monotonic() + patience
     while not _take(descriptor, fcntl.LOCK_EX):
         if time.monotonic() > end:
             os.close(descriptor)
             raise in_use(layout)
         time.sleep(_PAUSE)
-    lock = Lock(descriptor)
+    lock = Lock(descriptor, layout.lock)
     lock.say(mount_point)
     return lock
+
+
+def _open(layout: Layout) -> int:
+    return os.open(layout.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _take(descriptor: int, kind: int) -> bool:
@@ -101,10 +109,7 @@ def owner(path: Path) -> Owner | None:
 
 def is_held(layout: Layout) -> bool:
     """Whether somebody owns the repository now."""
-    try:
-        descriptor = os.open(layout.lock, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
+    descriptor = _open(layout)
     try:
         return not _take(descriptor, fcntl.LOCK_SH)
     finally:

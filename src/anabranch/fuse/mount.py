@@ -1,5 +1,6 @@
 """The daemon's life: own the repository, mount it, serve, and bring everything to disk at the end."""
 
+import contextlib
 import logging
 import os
 import resource
@@ -50,6 +51,7 @@ def serve(repository_path: Path, mount_point: Path, ready: Ready) -> None:
     lock = locks.acquire(layout, mount_point=str(mount_point), patience=_PATIENCE)
     _raise_limit()
     sys.setswitchinterval(_SWITCH_INTERVAL)
+    _ignore_signals()
     try:
         with Repository(repository_path, writable=True) as repository:
             log.info("process %d mounts %s at %s", os.getpid(), repository_path, mount_point)
@@ -65,6 +67,12 @@ def serve(repository_path: Path, mount_point: Path, ready: Ready) -> None:
         raise
     log.info("process %d unmounted %s: everything is on disk", os.getpid(), mount_point)
     lock.say(None)
+
+
+def _ignore_signals() -> None:
+    """While the loop runs, it takes them (`_stop_on_signal`); after it, what it left must still come to disk."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _raise_limit() -> None:
@@ -116,10 +124,13 @@ async def _announce(mount_point: Path, ready: Callable[[], None]) -> None:
 async def _stop_on_signal(operations: Operations) -> None:
     """SIGTERM and Ctrl-C: bring in what programs have written to open files, then unmount."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for number in signals:
-            log.info("signal %s: unmounting", signal.Signals(number).name)
+        number = await anext(signals)
+        log.info("signal %s: unmounting", signal.Signals(number).name)
+        with contextlib.suppress(OSError):  # it is being unmounted already
             await operations.launder_all()
-            pyfuse.stop()
+        pyfuse.stop()
+        async for _ in signals:  # the same again changes nothing
+            pass
 
 
 def _handler(operations: Operations, token: trio.lowlevel.TrioToken) -> Callable[[Request], object]:

@@ -81,6 +81,8 @@ class Saver:
 
     async def _settle(self, branch: Branch) -> None:
         repository, table = self._repository, branch.tree.table
+        if repository.space.is_low():  # chunks are not needed now, the room is
+            return
         for _ in range(_ROUNDS):
             chosen = settle.choose(table, self._handles.writing())
             if not chosen:
@@ -91,8 +93,10 @@ class Saver:
     async def run(self) -> None:
         """Save every second what is not yet saved, for ever."""
         keeper = self._repository.keeper
+        failed = False
         while True:
             await trio.sleep(INTERVAL)
+            keeper.space.restore()
             if not keeper.has_unsaved():
                 continue
             try:
@@ -101,5 +105,10 @@ class Saver:
                 await self.sync()
                 if keeper.wants_checkpoint():
                     await self._take_in()
+                failed = False
+            except OSError as error:
+                if not failed:
+                    log.error("the working trees could not be saved; trying again every second: %s", error)
+                failed = True
             except Exception:
-                log.exception("the working trees could not be saved; trying again")
+                log.exception("BUG: the working trees could not be saved; trying again")

@@ -59,6 +59,11 @@ class Layout:
         return self.path / "journal"
 
     @property
+    def reserve(self) -> Path:
+        """Holds room on the disk for what must go on when it is full."""
+        return self.path / "reserve"
+
+    @property
     def lock(self) -> Path:
         """Locked, and naming the process, by whoever may write."""
         return self.path / "lock"

@@ -14,6 +14,7 @@ from anabranch.worktree.content import Sources
 from anabranch.worktree.cuts import WorktreeRow
 from anabranch.worktree.inodes import Inode, from_entry
 from anabranch.worktree.numbers import Numbers
+from anabranch.worktree.space import Space
 from anabranch.worktree.table import Table
 from anabranch.worktree.tree import WorkingTree
 
@@ -49,6 +50,7 @@ def open_worktree(
     row: WorktreeRow,
     base: Commit,
     owner: os.stat_result,
+    space: Space,
 ) -> WorkingTree:
     """Load what is kept of a working tree over its base commit.
 
@@ -65,6 +67,6 @@ def open_worktree(
         links=ObjectId(base.links),
         generation=row.generations[-1],
     )
-    checkpoint.sweep_stale(meta, row)
+    space.insisting(lambda: checkpoint.sweep_stale(meta, row))
     cuts.load(meta, row, table)
-    return WorkingTree(table, numbers, sources)
+    return WorkingTree(table, numbers, sources, space)

@@ -52,12 +52,15 @@ class Cut:
     rows: dict[Key, bytes | None] = field(default_factory=dict)
     sync: set[int] = field(default_factory=set)
     doomed: set[int] = field(default_factory=set)
+    taken_in: int = 0
+    """About how many bytes were in memory only until this cut."""
 
     def add(self, later: "Cut") -> None:
         """Make one of two cuts."""
         self.rows |= later.rows
         self.sync |= later.sync
         self.doomed |= later.doomed
+        self.taken_in += later.taken_in
 
 
 def cut_table(cut: Cut, number: int, table: Table) -> None:

@@ -15,6 +15,7 @@ from anabranch.worktree.checkpoint import Ending
 from anabranch.worktree.content import Overlays
 from anabranch.worktree.cuts import Cut, Key
 from anabranch.worktree.journal import Journal
+from anabranch.worktree.space import Space
 
 CHECKPOINT = 16 * 1024 * 1024
 """Bytes of journal after which its rows are taken in."""
@@ -31,10 +32,11 @@ class Taken:
 class Keeper:
     """The open working trees by branch, and what of them is not yet on disk."""
 
-    def __init__(self, meta: Environment, overlays: Overlays, journal: Journal) -> None:
+    def __init__(self, meta: Environment, overlays: Overlays, journal: Journal, space: Space) -> None:
         self._meta = meta
         self._overlays = overlays
         self._journal = journal
+        self.space = space
         self._unwritten = Cut()
         self._journaled: dict[Key, bytes | None] = {}
         """Rows that are in the journal, and not yet in the meta environment."""
@@ -59,6 +61,7 @@ class Keeper:
         cut, self._unwritten = self._unwritten, Cut()
         cut.sync |= self._overlays.unsynced
         self._overlays.unsynced.clear()
+        cut.taken_in = self.space.pending
         try:
             for branch in self.branches.values():
                 table = branch.tree.table
@@ -82,7 +85,8 @@ class Keeper:
         """Make a cut durable. Raises OSError; then nothing was written."""
         self._sync(cut)
         if cut.rows:
-            self._size += self._journal.append([(table, key, value) for (table, key), value in cut.rows.items()])
+            rows = [(table, key, value) for (table, key), value in cut.rows.items()]
+            self._size += self.space.insisting(lambda: self._journal.append(rows))
             self._journaled |= cut.rows
 
     def _sync(self, cut: Cut) -> None:
@@ -107,7 +111,7 @@ class Keeper:
         Beside `write`; but neither a commit nor a change of branches' names may happen meanwhile.
         """
         if taken.rows:
-            checkpoint.take_in(self._meta, taken.rows, taken.until)
+            self.space.insisting(lambda: checkpoint.take_in(self._meta, taken.rows, taken.until))
         self._journal.forget(taken.until)
 
     def put_back(self, taken: Taken) -> None:
@@ -134,6 +138,7 @@ class Keeper:
 
     def after(self, cut: Cut) -> None:
         """Delete the overlay files that no row names any more."""
+        self.space.pending = max(0, self.space.pending - cut.taken_in)
         for number in cut.doomed:
             self._overlays.remove(number)
 

@@ -16,6 +16,7 @@ from anabranch.versions.objects import Entry, EntryKind
 from anabranch.worktree.content import MEMORY_MAX, Content, MemoryContent, OverlayContent, Sources, StoredContent
 from anabranch.worktree.inodes import DIRECTORY_SIZE, Attributes, Inode, Node, now_ns
 from anabranch.worktree.numbers import Numbers
+from anabranch.worktree.space import ROW, Space
 from anabranch.worktree.table import Table
 
 NAME_MAX = 255
@@ -49,8 +50,9 @@ def failure(code: int) -> OSError:
 class WorkingTree:
     """The mutable state of one branch."""
 
-    def __init__(self, table: Table, numbers: Numbers, sources: Sources) -> None:
+    def __init__(self, table: Table, numbers: Numbers, sources: Sources, space: Space) -> None:
         self.table = table
+        self._space = space
         self.sources = sources
         self._numbers = numbers
 
@@ -103,6 +105,7 @@ class WorkingTree:
         """Make a file, directory, symbolic link or special file. Raises EEXIST and what `lookup` raises."""
         directory = self._directory(parent)
         self._check_free(directory, name)
+        self._space.check(ROW)
         if directory.mode & stat.S_ISGID:  # as BSD and ext4 do: the group comes from the directory
             gid = directory.gid
             if kind == EntryKind.DIRECTORY:
@@ -117,6 +120,7 @@ class WorkingTree:
         )  # fmt: skip
         directory = self.table.own(parent)
         self.table.add(node)
+        self._space.pending += ROW
         self.table.attach(parent, name, node.ino)
         self._stamp(directory, now, 1 if is_directory else 0)
         return node
@@ -128,6 +132,7 @@ class WorkingTree:
         self._check_free(self._directory(parent), name)
         if self.table.get(ino).orphan:
             raise failure(errno.ENOENT)
+        self._space.check(ROW)
         node = self.table.own(ino)
         directory = self.table.own(parent)
         if not node.link_id:
@@ -252,12 +257,14 @@ class WorkingTree:
 
         `by_kernel`: the bytes come from its write-back cache, and the time at which they were written comes apart.
         """
+        self._space.check(len(data))
         content = self._writable(ino, offset + len(data))
         node = self.table.own(ino)
         if isinstance(content, OverlayContent):
             content.write(self.sources.overlays, offset, data)
         else:
             content.write(offset, data)
+            self._space.pending += len(data)
         node.size = content.size
         if by_kernel:
             self.table.arrivals[ino] = now_ns()

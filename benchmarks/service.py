@@ -35,7 +35,7 @@ _FILES_A_FOLDER = 200
 _PART_SECONDS = 3600  # then the daemon is taken for hung, and killed
 
 CREATING, WAITING, SYNCING, MEMORY = "creating", "waiting", "syncing", "memory"
-NEW_FILE, APPEND = "new file", "append"
+NEW_FILE, APPEND = "a new file of 1 KiB", "4 KiB appended"
 
 
 @dataclass(slots=True)
@@ -196,32 +196,49 @@ def _create_during(mount: AnabranchMount, folder: Path) -> tuple[float, float]:
 
 def _waiting(mount: AnabranchMount, options: argparse.Namespace, found: Found, say: Callable[[str], None]) -> None:
     say(f"{options.commits} commits beside a writer")
-    longest = [0.0]  # of the time that runs now, last
+    writer = _Writer()
     with (mount.tree / "written").open("wb", buffering=0) as file, ThreadPoolExecutor(max_workers=1) as pool:
         os.pwrite(file.fileno(), bytes(8), 0)
-        commits = pool.submit(_commit_and_rest, mount, options.commits, longest)
-        count = 0
-        while not commits.done():
-            count += 1
-            content, at = count.to_bytes(8, "little"), len(longest) - 1
-            begun = time.perf_counter()
-            os.pwrite(file.fileno(), content, 0)
-            taken = time.perf_counter() - begun
-            longest[at] = max(longest[at], taken)
+        commits = pool.submit(_commit_and_rest, mount, options.commits, writer)
+        try:
+            while not commits.done():
+                _write_once(file.fileno(), writer)
+        finally:
+            writer.has_ended = True
         commits.result()
-    expect("what was written last", (mount.tree / "written").read_bytes(), content)
-    found.waiting.during, found.waiting.quiet = longest[1::2], longest[2::2]
+    expect("what was written last", (mount.tree / "written").read_bytes(), writer.count.to_bytes(8, "little"))
+    found.waiting.during, found.waiting.quiet = writer.longest[1::2], writer.longest[2::2]
 
 
-def _commit_and_rest(mount: AnabranchMount, count: int, longest: list[float]) -> None:
-    """Each commit begins a new time, and then a rest that is as long."""
+@dataclass(slots=True)
+class _Writer:
+    count: int = 0
+    has_ended: bool = False
+    longest: list[float] = field(default_factory=lambda: [0.0])  # in seconds, by time: the last one runs
+
+
+def _write_once(descriptor: int, writer: _Writer) -> None:
+    content, at = (writer.count + 1).to_bytes(8, "little"), len(writer.longest) - 1
+    begun = time.perf_counter()
+    os.pwrite(descriptor, content, 0)
+    writer.longest[at] = max(writer.longest[at], time.perf_counter() - begun)
+    writer.count += 1
+
+
+def _commit_and_rest(mount: AnabranchMount, count: int, writer: _Writer) -> None:
+    """Each commit begins a new time, and then a rest: as long, and until there is something to commit."""
     for _ in range(count):
+        if writer.has_ended:
+            return
         begun = time.perf_counter()
-        longest.append(0.0)
+        writer.longest.append(0.0)
         mount.commit()
         taken = time.perf_counter() - begun
-        longest.append(0.0)
+        written = writer.count
+        writer.longest.append(0.0)
         time.sleep(taken)
+        while writer.count < written + 2 and not writer.has_ended:  # the first may have begun before the commit
+            time.sleep(0.001)
 
 
 # --- fsync ---
@@ -322,8 +339,8 @@ _PARTS: dict[str, Callable[[AnabranchMount, argparse.Namespace, Found, Callable[
 
 def _print(console: Console, found: Found, disk: str) -> None:
     table = Table(title="Working in a mount", title_justify="left")
-    for head, justify in (("case", "left"), ("unit", "left")):
-        table.add_column(head, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for head in ("case", "unit"):
+        table.add_column(head, no_wrap=True)
     for head in ("ours", "peer", "ratio", "aim"):
         table.add_column(head, justify="right", no_wrap=True)
     for row in (*_creating_rows(found.creating), *_waiting_rows(found.waiting), *_syncing_rows(found.syncing, disk)):
@@ -358,7 +375,7 @@ def _syncing_rows(syncing: dict[str, Syncing], disk: str) -> Iterator[tuple[str,
         if measured.seconds[OURS]:
             ours, plain = (1000 * statistics.median(measured.seconds[name]) for name in (OURS, PLAIN))
             yield (
-                f"fsync of a {kind}, median; peer: {disk}",
+                f"fsync of {kind}, median; peer: {disk}",
                 "ms",
                 f"{ours:,.2f}",
                 f"{plain:,.2f}",

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.errors import BenchmarkError, UsageError
@@ -78,6 +78,12 @@ class MountedFilesystem(Filesystem, ABC):
         self.mount_point = folder / "mnt"
         self._log = folder / "log"
         self._daemon: subprocess.Popen[bytes] | None = None
+
+    def daemon(self) -> int:
+        """The process that serves it."""
+        if self._daemon is None:
+            raise BenchmarkError(f"BUG: {self.name} is not mounted")
+        return self._daemon.pid
 
     @abstractmethod
     def _daemon_command(self) -> Sequence[str | Path]: ...
@@ -200,6 +206,12 @@ class AnabranchMount(MountedFilesystem):
 
     def _unmount_command(self) -> Sequence[str | Path]:
         return [ana_command(), "umount", self.mount_point]
+
+    def fill(self, fill: Callable[[Path], None]) -> None:
+        """Have something done with the repository while it is not mounted."""
+        self._unmount()
+        fill(self._repository)
+        self._mount()
 
     def _is_ready(self) -> bool:
         return b" is mounted at " in self._log.read_bytes() and super()._is_ready()

@@ -14,11 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import SubprocessError
+from typing import TypeVar
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.filesystems import Filesystem, read_ahead_setting
 from benchmarks.results import Results
 from benchmarks.scenarios import Case, Scenario
+
+AnyFilesystem = TypeVar("AnyFilesystem", bound=Filesystem)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -47,7 +50,7 @@ def run_rounds(plan: Plan, results: Results, progress: Callable[[str], None]) ->
         for scenario in scenarios:
             for kind in (*plan.filesystems[turn:], *plan.filesystems[:turn]):
                 progress(f"round {number + 1} of {plan.rounds}: {scenario.name} on {kind.name}")
-                with _at_work(kind(plan.folder / "work")) as filesystem:
+                with at_work(kind(plan.folder / "work")) as filesystem:
                     _note_read_ahead(filesystem, results)
                     _run_scenario(scenario, plan.selected, filesystem, number, results)
 
@@ -64,7 +67,8 @@ def shielded() -> Iterator[None]:
 
 
 @contextmanager
-def _at_work(filesystem: Filesystem) -> Iterator[Filesystem]:
+def at_work(filesystem: AnyFilesystem) -> Iterator[AnyFilesystem]:
+    """A filesystem from its start to its end; whatever happens, nothing of it is left."""
     try:
         filesystem.start()
         yield filesystem
@@ -88,14 +92,20 @@ def _run_scenario(
 
 
 def _run_case(case: Case, filesystem: Filesystem) -> float:
+    with limited(filesystem, case.name, _CASE_SECONDS):
+        return case.run(filesystem)
+
+
+@contextmanager
+def limited(filesystem: Filesystem, what: str, seconds: float) -> Iterator[None]:
     """A request that a hung daemon never answers cannot be interrupted: only ending the daemon ends it."""
-    late = threading.Timer(_CASE_SECONDS, filesystem.kill)
+    late = threading.Timer(seconds, filesystem.kill)
     late.start()
     try:
-        return case.run(filesystem)
+        yield
     except (BenchmarkError, OSError, SubprocessError) as error:
-        hint = "" if late.is_alive() else f" (its daemon was killed after {_CASE_SECONDS} s)"
-        raise BenchmarkError(f"{case.name} on {filesystem.name}: {error}{hint}") from error
+        hint = "" if late.is_alive() else f" (its daemon was killed after {seconds} s)"
+        raise BenchmarkError(f"{what} on {filesystem.name}: {error}{hint}") from error
     finally:
         late.cancel()
 

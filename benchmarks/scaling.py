@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -68,6 +68,22 @@ def node_counts(repository: Repository) -> tuple[int, int]:
     return nodes.reads, nodes.writes
 
 
+def fill(branch: OpenBranch, place: Place, content: Callable[[], bytes]) -> int:
+    """Make all the files, and commit them; the number of commits that it took."""
+    commits, last, parent = 0, [b""], branch.tree.root
+    for number in range(place.files):
+        *folder, name = place.path(number)
+        if folder and folder != last:
+            parent, last = branch.make_folder(folder[0]), folder
+        branch.write(branch.make_file(parent, name), 0, content())
+        if (number + 1) % _FILES_A_COMMIT == 0 or number + 1 == place.files:
+            branch.commit()
+            commits += 1
+            branch.forget()
+            parent = branch.find(*folder)
+    return commits
+
+
 class ScalingRepository:
     """A repository that is filled when it is made, and then opened anew."""
 
@@ -79,7 +95,7 @@ class ScalingRepository:
         self._branches = 0
         self._branch = OpenBranch(folder / "repository", create=True)
         with Stopwatch() as watch:
-            self.commits = self._fill()
+            self.commits = fill(self._branch, place, self._content)
             self._lengthen_log()
         self.fill_seconds = watch.seconds
         with self._branch.closed():
@@ -102,21 +118,6 @@ class ScalingRepository:
         self._look_up(measures[LOOK_UP])
 
     # --- filling ---
-
-    def _fill(self) -> int:
-        branch, place = self._branch, self.place
-        commits, last, parent = 0, [b""], branch.tree.root
-        for number in range(place.files):
-            *folder, name = place.path(number)
-            if folder and folder != last:
-                parent, last = branch.make_folder(folder[0]), folder
-            branch.write(branch.make_file(parent, name), 0, self._content())
-            if (number + 1) % _FILES_A_COMMIT == 0 or number + 1 == place.files:
-                branch.commit()
-                commits += 1
-                branch.forget()
-                parent = branch.find(*folder)
-        return commits
 
     def _lengthen_log(self) -> None:
         """Rows that name the same commit again: a look-up reads rows, whatever they name."""

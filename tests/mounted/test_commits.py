@@ -1,4 +1,4 @@
-"""What a commit holds: everything, as it was at one instant. P13, P14, P15, P16, P19, P24."""
+"""What a commit holds: everything, as it was at one instant; see also test_instant. P13, P14, P15, P16, P19, P24."""
 
 import errno
 import mmap
@@ -6,33 +6,18 @@ import os
 import signal
 import socket
 import stat
-import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.harness import Mount, done, errno_of, pin_times, python, run_ana, shell, snapshot, wait_for
+from tests.harness import Mount, done, errno_of, pin_times, python, run_ana, shell, snapshot
 
 pytestmark = pytest.mark.mounted
 
 COARSE = 5
 """CLOCK_REALTIME_COARSE, which files are stamped by; the module time has no name for it."""
-
-COUNTERS = """
-import os, struct, sys
-a, b = (os.open(name, os.O_RDWR | os.O_CREAT) for name in sys.argv[1:])
-count = 0
-print("ready", flush=True)
-while True:
-    count += 1
-    data = struct.pack("<Q", count)
-    os.pwrite(a, data, 0)
-    os.pwrite(b, data, 0)
-"""
-"""Writes a number into two files, always the first before the second, as fast as it can; never closes them."""
 
 
 def fill(directory: Path) -> None:
@@ -170,44 +155,6 @@ def test_stores_through_a_mapping_are_in_the_commit_that_follows_p14(mount: Moun
     assert (second / "mapped").read_bytes()[50_000:50_006] == b"stored"
     assert (second / "mapped").read_bytes()[:5] == bytes(5)
     assert (third / "mapped").read_bytes()[:5] == b"again"
-
-
-@pytest.fixture
-def counters(mount: Mount) -> Iterator[subprocess.Popen[str]]:
-    """A process that counts in two files."""
-    process = python(COUNTERS, mount.main / "a", mount.main / "b")
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        wait_for(lambda: (mount.main / "b").stat().st_size > 0, "the first numbers")
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def number_in(path: Path) -> int:
-    """What a counter was."""
-    return int.from_bytes(path.read_bytes(), "little")
-
-
-def test_a_commit_is_one_instant_while_two_files_are_written_p14_p15_p16(mount: Mount, counters: subprocess.Popen[str]):
-    """60 commits beside a program that writes a, then b, and so on: never b ahead, never a ahead by more than one."""
-    seen = [0]
-    for number in range(1, 61):
-        wait_for(lambda: number_in(mount.main / "b") > seen[-1], "the program to go on after a commit")
-        before = number_in(mount.main / "b")
-        if number % 6:
-            (mount.main / ".ana/commit").write_text(f"commit {number}")
-        else:
-            done(mount.ana("commit", "-m", f"commit {number}"))
-        version = mount.root / f"main@{number}"
-        a, b = number_in(version / "a"), number_in(version / "b")
-        assert a in (b, b + 1), f"in version {number} a is {a} and b is {b}"
-        assert b >= before, f"version {number} lacks what was written before it: {b} < {before}"
-        seen.append(a)
-    assert counters.poll() is None
-    assert mount.messages()[:-1] == [f"commit {number}" for number in range(60, 0, -1)]
 
 
 def test_one_instant_over_many_files_p15_p16(mount: Mount):

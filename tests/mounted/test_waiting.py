@@ -46,6 +46,9 @@ class NoKernel:
     def launder(self, ino: Inode) -> None:
         """There is nothing."""
 
+    def drop_name(self, parent: Inode, name: bytes) -> None:
+        """It knows few."""
+
 
 async def fill(repository: Repository) -> None:
     """Commit files to read, and leave some that are not committed."""

@@ -59,8 +59,16 @@ def init(repository: Path, branch: str) -> None:
 @click.argument("repository", type=click.Path(path_type=Path, readable=False), metavar="REPO")
 @click.argument("directory", type=click.Path(path_type=Path, readable=False), metavar="DIR")
 @click.option("--foreground", is_flag=True, help="Stay in the foreground, and log to the terminal too.")
+@click.option(
+    "--memory",
+    type=click.IntRange(min=1),
+    default=256,
+    show_default=True,
+    metavar="MIB",
+    help="About how much memory the daemon may use to be quick.",
+)
 @click.option("--ready-fd", type=int, hidden=True)
-def mount(repository: Path, directory: Path, foreground: bool, ready_fd: int | None) -> None:
+def mount(repository: Path, directory: Path, foreground: bool, memory: int, ready_fd: int | None) -> None:
     """Mount the repository REPO at the empty directory DIR.
 
     Returns when the mount can be used; a daemon serves it until 'ana umount DIR'. Its log is REPO/daemon.log.
@@ -69,7 +77,7 @@ def mount(repository: Path, directory: Path, foreground: bool, ready_fd: int | N
     Example: ana mount /data/repo /mnt/repo && ls /mnt/repo
     """
     if ready_fd is not None:
-        _be_daemon(repository, directory, ready_fd)
+        _be_daemon(repository, directory, memory, ready_fd)
         return
     path, point = Path(os.path.abspath(repository)).resolve(), mounts.absolute(directory)
     layout = check(path, writable=True)
@@ -85,9 +93,9 @@ def mount(repository: Path, directory: Path, foreground: bool, ready_fd: int | N
         click.echo(f"{path} is mounted at {point}; end with Ctrl-C", err=True)
 
     if foreground:
-        _serve(layout, point, tell, log_here=True)
+        _serve(layout, point, tell, memory, log_here=True)
     else:
-        _say_what_was_found(_start_daemon(layout, point))
+        _say_what_was_found(_start_daemon(layout, point, memory))
 
 
 def _say_how_the_last_one_ended(layout: Layout) -> None:
@@ -148,10 +156,11 @@ def _check_mount_point(point: Path) -> None:
         raise RefusedError(f"the mount point {point} is not empty", hint="choose an empty directory")
 
 
-def _start_daemon(layout: Layout, point: Path) -> _Ready:
+def _start_daemon(layout: Layout, point: Path, memory: int) -> _Ready:
     """The daemon is a fresh process: nothing of LMDB survives a fork."""
     reader, writer = os.pipe()
-    command = [sys.executable, "-m", "anabranch", "mount", "--ready-fd", str(writer), str(layout.path), str(point)]
+    options = ["--ready-fd", str(writer), "--memory", str(memory)]
+    command = [sys.executable, "-m", "anabranch", "mount", *options, str(layout.path), str(point)]
     with layout.log.open("ab") as log:
         daemon = subprocess.Popen(
             command,
@@ -175,7 +184,7 @@ def _start_daemon(layout: Layout, point: Path) -> _Ready:
     raise BY_NAME.get(said.error, AnabranchError)(said.message, hint=said.hint)
 
 
-def _be_daemon(repository: Path, point: Path, ready: int) -> None:
+def _be_daemon(repository: Path, point: Path, memory: int, ready: int) -> None:
     answered = False
 
     def answer(said: _Failure | _Ready) -> None:
@@ -189,14 +198,14 @@ def _be_daemon(repository: Path, point: Path, ready: int) -> None:
         answer(_Ready(records, rows, dropped))
 
     try:
-        _serve(check(repository, writable=True), point, tell, log_here=False)
+        _serve(check(repository, writable=True), point, tell, memory, log_here=False)
     except AnabranchError as error:
         logging.error("the daemon ended: %s", error)
         answer(_Failure(type(error).__name__, error.message, error.hint))
         sys.exit(error.exit_code)
 
 
-def _serve(layout: Layout, point: Path, ready: Callable[[int, int, int], None], *, log_here: bool) -> None:
+def _serve(layout: Layout, point: Path, ready: Callable[[int, int, int], None], memory: int, *, log_here: bool) -> None:
     from anabranch.fuse import mount as daemon  # only here: pyfuse3 and trio take their time
 
     handlers: list[logging.Handler] = [
@@ -208,7 +217,7 @@ def _serve(layout: Layout, point: Path, ready: Callable[[int, int, int], None], 
         level=logging.INFO, handlers=handlers, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
     try:
-        daemon.serve(layout.path, point, ready)
+        daemon.serve(layout.path, point, ready, memory=memory)
     except AnabranchError:
         raise
     except Exception:

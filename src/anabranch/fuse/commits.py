@@ -44,6 +44,9 @@ class Kernel(Protocol):
     def launder(self, ino: Inode) -> None:
         """Write back dirty pages; returns when the writes have been answered."""
 
+    def drop_name(self, parent: Inode, name: bytes) -> None:
+        """Let go of a file that nobody uses. Never to be waited for by a name operation: it wants the parent's lock."""
+
 
 @dataclass(slots=True)
 class Prepared:

@@ -1,7 +1,11 @@
-"""What the kernel holds: inode numbers that it knows, and open files and directories."""
+"""What the kernel holds: inode numbers that it knows, and open files and directories.
+
+What it knows costs memory here. Directories stay, since a process may stand in one; of files, those that it met the
+longest ago are `cold` above a limit, and are to be taken from it again.
+"""
 
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 
 import trio
 
@@ -48,22 +52,39 @@ class Listing:
     stamp: object = None
 
 
+Place = tuple[Inode, bytes]
+"""A name in a directory."""
+
+COLD = 1024
+"""At most so many names are taken from the kernel in one go."""
+
+
 class Handles:
     """The tables of both kinds, and of known inodes with their lookup counts."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._numbers = count(1)
         self._files: dict[int, Handle] = {}
         self._listings: dict[int, Listing] = {}
         self._known: dict[Inode, tuple[Area, int]] = {}
+        self._places: dict[Inode, Place] = {}
+        """Where the kernel met files, those that it met last at the end."""
+        self.too_many = trio.Event()
+        """Set when more files are known than should be."""
 
     def area(self, ino: Inode) -> Area | None:
         """The area of a known inode."""
         known = self._known.get(ino)
         return None if known is None else known[0]
 
-    def remember(self, ino: Inode, area: Area) -> None:
-        """The kernel got the inode once more."""
+    def remember(self, ino: Inode, area: Area, place: Place | None) -> None:
+        """The kernel got the inode once more; a file under this name."""
+        if place is not None:
+            self._places.pop(ino, None)
+            self._places[ino] = place
+            if len(self._places) > self._limit:
+                self.too_many.set()
         known = self._known.get(ino)
         self._known[ino] = (area, 1 if known is None else known[1] + 1)
         if known is None:
@@ -79,7 +100,18 @@ class Handles:
             self._known[ino] = (area, left)
         else:
             del self._known[ino]
+            self._places.pop(ino, None)
             area.forgotten(ino)
+
+    def cold(self) -> list[Place]:
+        """Some of the names of files above the limit that nobody has open, told once; none when there are few."""
+        excess = min(len(self._places) - self._limit, COLD)
+        if excess <= 0:
+            self.too_many = trio.Event()
+            return []
+        opened = {handle.ino for handle in self._files.values()}
+        oldest = list(islice(self._places, excess))
+        return [place for ino in oldest if (place := self._places.pop(ino)) and ino not in opened]
 
     def open(self, area: Area, ino: Inode, caller: Caller, *, writable: bool) -> Handle:
         """Open a file."""

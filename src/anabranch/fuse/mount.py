@@ -29,6 +29,10 @@ log = logging.getLogger(__name__)
 
 READ_AHEAD_KIB = 1024
 """The kernel's default for FUSE, 128 KiB, halves sequential reading."""
+MEMORY = 256
+"""MiB that a daemon may keep only to be quick, about."""
+KNOWN_FILES = 256
+"""Files that the kernel may know for each of them, before the oldest are taken from it: a file costs 1.2 KiB."""
 _PATIENCE = 1.0
 """Seconds that a mount waits for a command that is just ending."""
 _SWITCH_INTERVAL = 1e-4
@@ -41,8 +45,8 @@ record that it could not finish.
 """
 
 
-def serve(repository_path: Path, mount_point: Path, ready: Ready) -> None:
-    """Mount a repository and serve it until it is unmounted.
+def serve(repository_path: Path, mount_point: Path, ready: Ready, *, memory: int = MEMORY) -> None:
+    """Mount a repository and serve it until it is unmounted; `memory` (MiB) bounds what is kept only for speed.
 
     Raises RefusedError when it is in use, DeniedError, and what opening a repository raises.
     """
@@ -59,7 +63,7 @@ def serve(repository_path: Path, mount_point: Path, ready: Ready) -> None:
                 found = repository.recovered
                 if found.records or found.dropped:
                     log.warning("the last owner died: %s", found)
-                _run(repository, mount_point, lambda: ready(found.records, found.rows, found.dropped))
+                _run(repository, mount_point, lambda: ready(found.records, found.rows, found.dropped), memory)
             finally:
                 repository.settle_down()
     except BaseException:
@@ -81,9 +85,9 @@ def _raise_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _run(repository: Repository, mount_point: Path, ready: Callable[[], None]) -> None:
+def _run(repository: Repository, mount_point: Path, ready: Callable[[], None], memory: int) -> None:
     try:
-        trio.run(_main, repository, mount_point, ready)
+        trio.run(_main, repository, mount_point, ready, memory)
     except ExceptionGroup as group:  # a nursery wraps even the one error that ends it
         known, others = group.split(AnabranchError)
         if known is None or others is not None:
@@ -91,9 +95,9 @@ def _run(repository: Repository, mount_point: Path, ready: Callable[[], None]) -
         raise known.exceptions[0] from known
 
 
-async def _main(repository: Repository, mount_point: Path, ready: Callable[[], None]) -> None:
+async def _main(repository: Repository, mount_point: Path, ready: Callable[[], None], memory: int) -> None:
     async with trio.open_nursery() as nursery:
-        operations = Operations(repository, pyfuse.PyfuseKernel(), nursery)
+        operations = Operations(repository, pyfuse.PyfuseKernel(), nursery, known_files=memory * KNOWN_FILES)
         try:
             pyfuse.mount(operations, str(mount_point), str(repository.layout.path))
         except RuntimeError as error:
@@ -104,6 +108,7 @@ async def _main(repository: Repository, mount_point: Path, ready: Callable[[], N
             server = Server(repository.layout.socket, _handler(operations, trio.lowlevel.current_trio_token()))
             try:
                 nursery.start_soon(operations.saver.run)
+                nursery.start_soon(operations.evict)
                 nursery.start_soon(_stop_on_signal, operations)
                 nursery.start_soon(_announce, mount_point, ready)
                 await pyfuse.serve()

@@ -17,7 +17,7 @@ from anabranch.errors import AnabranchError
 from anabranch.fuse.areas import NEVER, ROOT, Area, Found
 from anabranch.fuse.commits import Committer, Kernel
 from anabranch.fuse.control import LIVE, ControlArea
-from anabranch.fuse.handles import Caller, Handle, Handles, Listing
+from anabranch.fuse.handles import Caller, Handle, Handles, Listing, Place
 from anabranch.fuse.messages import Messages
 from anabranch.fuse.roots import RootArea
 from anabranch.fuse.saver import Saver
@@ -44,9 +44,12 @@ LOADERS = 16
 class Operations:
     """The filesystem of one mount."""
 
-    def __init__(self, repository: Repository, kernel: Kernel, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, repository: Repository, kernel: Kernel, nursery: trio.Nursery, *, known_files: int = 1 << 16
+    ) -> None:
         self.repository = repository
-        self.handles = Handles()
+        self._kernel = kernel
+        self.handles = Handles(known_files)
         self.saver = Saver(repository, self.handles)
         self.committer = Committer(repository, kernel, self.handles, self.saver)
         self.root = RootArea(repository, self.handles.open_in)
@@ -63,7 +66,7 @@ class Operations:
         if isinstance(area, ControlArea) and name in LIVE:
             await self.committer.launder(self.root.branch_of(area))
         await self.committer.passage(area)
-        return self._remember(area.lookup(parent, name))
+        return self._remember(area.lookup(parent, name), parent, name)
 
     def absence(self, parent: Inode) -> float:
         """Seconds to trust that a name is not there."""
@@ -99,9 +102,9 @@ class Operations:
         listing.stamp = stamp
         return listing
 
-    def listed(self, found: Found) -> None:
+    def listed(self, found: Found, parent: Inode, name: bytes) -> None:
         """A name of a listing was handed to the kernel, which knows it from now on."""
-        self._remember(found)
+        self._remember(found, parent, name)
 
     def closedir(self, number: int) -> None:
         """Close a directory."""
@@ -117,7 +120,7 @@ class Operations:
         area = self._area(parent)
         await self.committer.passage(area)
         made = area.create(parent, name, kind, mode, caller.uid, caller.gid, device=device, target=target)
-        return self._remember(made)
+        return self._remember(made, parent, name)
 
     async def mknod(self, parent: Inode, name: bytes, mode: int, device: int, caller: Caller) -> Found:
         """Make what the type bits of a mode say."""
@@ -136,7 +139,7 @@ class Operations:
         """Give a file another name."""
         area = self._same(self._area(ino), self._area(parent))
         await self.committer.passage(area)
-        return self._remember(area.link(ino, parent, name))
+        return self._remember(area.link(ino, parent, name), parent, name)
 
     async def unlink(self, parent: Inode, name: bytes) -> None:
         """Remove a file's name."""
@@ -287,6 +290,19 @@ class Operations:
             if (area := self.root.open_branch(branch.name.encode())) is not None:
                 await self.committer.launder(area)
 
+    async def evict(self) -> None:
+        """Take files from the kernel that it met long ago, for ever: what it knows costs memory here."""
+        one = trio.CapacityLimiter(1)
+        while True:
+            await self.handles.too_many.wait()
+            cold = self.handles.cold()
+            await trio.to_thread.run_sync(self._drop_names, cold, limiter=one)
+            await trio.sleep(0)
+
+    def _drop_names(self, places: list[Place]) -> None:
+        for parent, name in places:
+            self._kernel.drop_name(parent, name)
+
     # --- helpers ---
 
     def _area(self, ino: Inode) -> Area:
@@ -303,8 +319,9 @@ class Operations:
             raise failure(errno.EXDEV)
         return one
 
-    def _remember(self, found: Found) -> Found:
-        self.handles.remember(found.attributes.ino, found.area)
+    def _remember(self, found: Found, parent: Inode, name: bytes) -> Found:
+        is_directory = found.attributes.kind == EntryKind.DIRECTORY
+        self.handles.remember(found.attributes.ino, found.area, None if is_directory else (parent, name))
         return found
 
     async def _with_chunks(self, call: Callable[[], T]) -> T:

@@ -106,6 +106,11 @@ class PyfuseKernel:
         with contextlib.suppress(FileNotFoundError):
             pyfuse3.invalidate_inode(InodeT(ino))
 
+    def drop_name(self, parent: Inode, name: bytes) -> None:
+        """Let go of a file that nobody uses."""
+        with contextlib.suppress(OSError):  # it has let go already, or the mount is ending
+            pyfuse3.invalidate_entry(InodeT(parent), FileNameT(name))
+
 
 class Transport(pyfuse3.Operations):
     """pyfuse3's handlers."""
@@ -266,7 +271,7 @@ class Transport(pyfuse3.Operations):
                 continue
             if not pyfuse3.readdir_reply(token, FileNameT(items[ordinal][0]), _encode(found), ordinal + 1):
                 return
-            self._operations.listed(found)
+            self._operations.listed(found, listing.ino, items[ordinal][0])
 
     @_answer
     async def releasedir(self, fh: FileHandleT) -> None:

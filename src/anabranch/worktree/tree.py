@@ -8,6 +8,7 @@ out of its own subtree.
 import errno
 import os
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -55,11 +56,16 @@ class WorkingTree:
         self._space = space
         self.sources = sources
         self._numbers = numbers
+        self._newest = 0
+        """The newest time (ns) that the kernel has sent of its own: its clock may be ahead of the one that we read."""
 
     @property
     def root(self) -> Inode:
         """The number of the branch's root directory."""
         return self.table.root
+
+    def _now(self) -> int:
+        return max(now_ns(), self._newest)
 
     # --- looking ---
 
@@ -110,7 +116,7 @@ class WorkingTree:
             gid = directory.gid
             if kind == EntryKind.DIRECTORY:
                 mode |= stat.S_ISGID
-        now = now_ns()
+        now = self._now()
         is_directory = kind == EntryKind.DIRECTORY
         size = DIRECTORY_SIZE if is_directory else len(target)
         links = 2 if is_directory else 1
@@ -138,7 +144,7 @@ class WorkingTree:
         if not node.link_id:
             self.table.make_link(ino, os.urandom(16))
         node.links += 1
-        node.ctime_ns = now_ns()
+        node.ctime_ns = self._now()
         self.table.attach(parent, name, ino)
         self._stamp(directory, node.ctime_ns, 0)
         return node
@@ -190,7 +196,7 @@ class WorkingTree:
             raise failure(errno.ENOTDIR)
 
     def _move(self, parent: Inode, name: bytes, ino: Inode, new_parent: Inode, new_name: bytes) -> None:
-        now = now_ns()
+        now = self._now()
         node = self.table.own(ino)
         subdirectory = 1 if node.kind == EntryKind.DIRECTORY else 0
         self.table.own(parent)
@@ -204,7 +210,7 @@ class WorkingTree:
     def _exchange(self, parent: Inode, name: bytes, ino: Inode, other: Inode, other_name: bytes, theirs: Inode) -> None:
         if ino == theirs:
             return
-        now = now_ns()
+        now = self._now()
         mine, target = self.table.own(ino), self.table.own(theirs)
         moved = (mine.kind == EntryKind.DIRECTORY) - (target.kind == EntryKind.DIRECTORY)
         self.table.own(parent)
@@ -216,7 +222,7 @@ class WorkingTree:
         mine.ctime_ns = target.ctime_ns = now
 
     def _remove(self, parent: Inode, name: bytes, ino: Inode) -> None:
-        now = now_ns()
+        now = self._now()
         node = self.table.own(ino)
         directory = self.table.own(parent)
         self.table.detach(parent, name)
@@ -231,12 +237,14 @@ class WorkingTree:
 
     def setattr(self, ino: Inode, changes: AttributeChanges) -> Attributes:
         """Change attributes and size. Raises NotLoaded before any effect."""
+        if changes.late and changes.mtime_ns is not None:
+            self._newest = max(self._newest, min(changes.mtime_ns, time.time_ns()))
         if changes.late and ino not in self.table.dirty:
             return self.table.get(ino)
         if changes.size is not None:
             self._truncate(ino, changes.size)
         node = self.table.own(ino)
-        now = now_ns()
+        now = self._now()
         if changes.mode is not None:
             node.mode = changes.mode & 0o7777
         if changes.uid is not None or changes.gid is not None:
@@ -267,9 +275,9 @@ class WorkingTree:
             self._space.pending += len(data)
         node.size = content.size
         if by_kernel:
-            self.table.arrivals[ino] = now_ns()
+            self.table.arrivals[ino] = self._now()
         else:
-            node.mtime_ns = node.ctime_ns = now_ns()
+            node.mtime_ns = node.ctime_ns = self._now()
         self._drop_privileges(node)
         return len(data)
 

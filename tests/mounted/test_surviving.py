@@ -5,12 +5,13 @@ import os
 import random
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from anabranch.store.env import Environment
-from tests.harness import Mount, Repo, done, errno_of, pin_times, python, refused, run_ana, shell, snapshot
+from tests.harness import Mount, Repo, done, errno_of, pin_times, python, refused, run_ana, shell, snapshot, wait_for
 from tests.mounted.test_commits import fill
 
 pytestmark = pytest.mark.mounted
@@ -401,3 +402,21 @@ def test_a_file_of_history_may_be_shorter_than_its_last_page_p31(tmp_path: Path)
     environment = Environment(path, ["rows"])
     assert environment.get("rows", b"kept") == bytes(20_000)
     environment.close()
+
+
+def test_what_is_written_to_a_file_that_stays_open_survives_after_seconds_p34(mount: Mount):
+    """Nobody closes it, nobody syncs it: the daemon asks for it by itself, and then it is in an overlay file."""
+    data = os.urandom(1 << 20)
+
+    def sizes(folder: str) -> int:
+        return sum(path.stat().st_size for path in (mount.path / folder).iterdir())
+
+    with suppress(OSError), (mount.main / "open").open("wb", buffering=0) as file:
+        file.write(data)
+        wait_for(lambda: sizes("overlays") == len(data), "what was written to come to the daemon")
+        kept = sizes("journal")
+        (mount.main / "closed").touch()
+        wait_for(lambda: sizes("journal") > kept, "the next record of the journal")
+        mount.kill()  # closing fails then
+    mount.mount()
+    assert (mount.main / "open").read_bytes() == data

@@ -132,7 +132,6 @@ FINE_TIMES = tuple(map(int, re.findall(r"\d+", platform.release())[:2])) >= (6, 
 """Whether looking at a file of ext4 makes the kernel stamp all files ahead of its coarse clock."""
 
 
-@pytest.mark.xfail(FINE_TIMES, strict=True, reason="what is made is stamped by a clock behind that of what is written")
 def test_what_is_made_after_a_write_is_not_older_p13(mount: Mount, beside: Path):
     """As make needs it: 300 times, a file is written, and then an empty one is made. Beside it, ext4 is at work."""
     for number in range(300):

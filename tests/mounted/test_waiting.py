@@ -46,6 +46,9 @@ class NoKernel:
     def launder(self, ino: Inode) -> None:
         """There is nothing."""
 
+    def write_back_all(self) -> None:
+        """There is nothing."""
+
     def drop_name(self, parent: Inode, name: bytes) -> None:
         """It knows few."""
 

@@ -6,6 +6,7 @@ commit apart into its steps with changes between them. After every step the whol
 
 import errno
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -119,7 +120,7 @@ class WorkingTreeMachine(RuleBasedStateMachine):
         self.commit: Commit | None = None
         self.saving: tuple[Cut, Moment] | None = None
         self.taking: Taken | None = None
-        self.small: tuple[RefName, list[settle.Small], list[Stored]] | None = None
+        self.small: tuple[RefName, list[settle.Chosen], list[Stored]] | None = None
         self.count = 0
 
     def teardown(self) -> None:
@@ -487,16 +488,23 @@ class WorkingTreeMachine(RuleBasedStateMachine):
             tables = [branch.tree.table for branch in self.repository.keeper.branches.values()]
             assert set(self.repository.overlays.numbers()) == set().union(*map(overlays_of, tables))
 
-    @rule()
-    def settle(self) -> None:
-        """The saver stores small files ahead; what was written to them meanwhile counts."""
+    @rule(large=st.booleans())
+    def settle(self, large: bool) -> None:
+        """The saver stores files ahead; what was written to them meanwhile counts."""
         if self.small is not None:
             name, chosen, stored = self.small
             settle.settle(self.repository.branch(name).tree.table, chosen, stored)
             self.small = None
             return
-        chosen = settle.choose(self.tree.table, set())
         repository = self.repository
+        if large:
+            later = time.monotonic_ns() + settle.IDLE_NS
+            idle = settle.choose_idle(self.tree.table, set(), later)
+            if idle is not None:
+                arguments = (repository.objects, repository.contents, repository.layout.overlays)
+                self.small = self.state.name, [idle], [settle.store_idle(*arguments, idle, lambda: None)]
+            return
+        chosen = settle.choose(self.tree.table, set())
         stored = settle.store(repository.objects, repository.chunks, self.tree.sources, chosen)
         self.small = self.state.name, chosen, stored
 

@@ -1,9 +1,9 @@
 """A commit beside running programs: hold, launder, freeze, release; then build and conclude in worker threads.
 
-The instant (docs/design/001): the bulk of what was written is brought in first, without a hold. Then the kernel is
-made to forget the attributes of every file of the branch that is open for writing, and answers that would bring them
-back are held, which stops write(2), since each asks for the size first; so are changes of names. Those files are
-laundered, all after all were forgotten; then the tables are frozen in one step, and the answers go out.
+The instant (docs/design/001): the bulk of what was written, and its times, is brought in first, without a hold. Then
+the kernel is made to forget the attributes of every file of the branch that is open for writing, and answers that would
+bring them back are held, which stops write(2), since each asks for the size first; so are changes of names. Those files
+are laundered, all after all were forgotten; then the tables are frozen in one step, and the answers go out.
 
 Lock order: a branch's commit lock, then the saver's locks.
 """
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 HOLD_LIMIT = 2.0
 """Seconds after which a hold is given up, and with it the commit: what is not frozen then would be torn."""
+LAUNDER = 2.0
+"""Seconds between two times at which what was written to open files is brought in."""
 QUIET_WITHIN = 2.0
 """Seconds that renaming or deleting a branch waits for a commit of it."""
 PATIENCE = 60.0
@@ -43,6 +45,11 @@ class Kernel(Protocol):
 
     def launder(self, ino: Inode) -> None:
         """Write back dirty pages; returns when the writes have been answered."""
+
+    def write_back_all(self) -> None:
+        """Have the dirty pages of the whole mount written back, and the times of their files; not all may have come
+        when it returns.
+        """
 
     def drop_name(self, parent: Inode, name: bytes) -> None:
         """Let go of a file that nobody uses. Never to be waited for by a name operation: it wants the parent's lock."""
@@ -89,6 +96,16 @@ class Committer:
         if inodes:
             await trio.to_thread.run_sync(self._each, self._kernel.launder, inodes, limiter=self._launderers)
 
+    async def launder_often(self) -> None:
+        """Bring what programs write to files that they keep open, for ever: the kernel alone would wait for 30 s."""
+        while True:
+            await trio.sleep(LAUNDER)
+            if self._handles.writing():
+                try:
+                    await trio.to_thread.run_sync(self._kernel.write_back_all, limiter=self._launderers)
+                except OSError as error:
+                    log.warning("files that stay open could not be brought in: %s", error)
+
     @staticmethod
     def _each(call: Callable[[Inode], None], inodes: list[Inode]) -> None:
         for ino in inodes:
@@ -97,6 +114,8 @@ class Committer:
     @asynccontextmanager
     async def _instant(self, area: BranchArea) -> AsyncIterator[None]:
         """Inside, all that was written to the branch is here and nothing more can be written. Raises RefusedError."""
+        if self._handles.writers(area):
+            await trio.to_thread.run_sync(self._kernel.write_back_all, limiter=self._launderers)
         await self.launder(area)
         self._held[area] = trio.Event()
         try:

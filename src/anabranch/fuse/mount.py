@@ -97,7 +97,7 @@ def _run(repository: Repository, mount_point: Path, ready: Callable[[], None], m
 
 async def _main(repository: Repository, mount_point: Path, ready: Callable[[], None], memory: int) -> None:
     async with trio.open_nursery() as nursery:
-        operations = Operations(repository, pyfuse.PyfuseKernel(), nursery, known_files=memory * KNOWN_FILES)
+        operations = Operations(repository, pyfuse.PyfuseKernel(mount_point), nursery, known_files=memory * KNOWN_FILES)
         try:
             pyfuse.mount(operations, str(mount_point), str(repository.layout.path))
         except RuntimeError as error:
@@ -108,6 +108,8 @@ async def _main(repository: Repository, mount_point: Path, ready: Callable[[], N
             server = Server(repository.layout.socket, _handler(operations, trio.lowlevel.current_trio_token()))
             try:
                 nursery.start_soon(operations.saver.run)
+                nursery.start_soon(operations.saver.settle_idle)
+                nursery.start_soon(operations.committer.launder_often)
                 nursery.start_soon(operations.evict)
                 nursery.start_soon(_stop_on_signal, operations)
                 nursery.start_soon(_announce, mount_point, ready)

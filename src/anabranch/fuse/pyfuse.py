@@ -10,8 +10,10 @@ import errno
 import functools
 import logging
 import os
+import subprocess
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pyfuse3
@@ -45,6 +47,8 @@ F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 MAX_TASKS = 4096
 """Requests that may wait at once; with 99, that many slow reads held up every stat."""
 _BLOCK = 4096
+_NOTHING = subprocess.DEVNULL
+_SYNC_SECONDS = 1.0
 
 
 def _answer(method: F) -> F:
@@ -95,6 +99,20 @@ def _encode(found: Found) -> EntryAttributes:
 
 class PyfuseKernel:
     """What pyfuse3 may ask of the kernel; from worker threads only, the calls block."""
+
+    def __init__(self, mount_point: Path) -> None:
+        self._mount_point = mount_point
+        self._syncing: subprocess.Popen[bytes] | None = None
+
+    def write_back_all(self) -> None:
+        """By syncfs(2), which does not wait for the answers. In another process: a daemon that is killed while it
+        waits in its own mount would wait for itself.
+        """
+        if self._syncing is None or self._syncing.poll() is not None:
+            command = ["sync", "--file-system", str(self._mount_point)]
+            self._syncing = subprocess.Popen(command, stdin=_NOTHING, stdout=_NOTHING, stderr=_NOTHING, cwd="/")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._syncing.wait(_SYNC_SECONDS)
 
     def forget_attributes(self, ino: Inode) -> None:
         """Drop cached attributes."""

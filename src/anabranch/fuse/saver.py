@@ -5,6 +5,7 @@ written in the order in which they were cut.
 """
 
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -89,6 +90,28 @@ class Saver:
                 return
             arguments = (repository.objects, repository.chunks, branch.tree.sources, chosen)
             settle.settle(table, chosen, await trio.to_thread.run_sync(settle.store, *arguments))
+
+    async def settle_idle(self) -> None:
+        """Ingest large files that nobody writes to any more, one after the other, for ever."""
+        while True:
+            await trio.sleep(INTERVAL)
+            for branch in list(self._repository.keeper.branches.values()):
+                while await self._settle_one(branch):
+                    pass
+
+    async def _settle_one(self, branch: Branch) -> bool:
+        repository, table = self._repository, branch.tree.table
+        chosen = settle.choose_idle(table, self._handles.writing(), time.monotonic_ns())
+        if chosen is None or repository.space.is_low():
+            return False
+        place = repository.layout.overlays
+        arguments = (repository.objects, repository.contents, place, chosen, trio.from_thread.check_cancelled)
+        try:
+            settle.settle(table, [chosen], [await trio.to_thread.run_sync(settle.store_idle, *arguments)])
+        except Exception as error:  # perhaps written to meanwhile: it stays where it is
+            log.warning("inode %d could not be ingested ahead of a commit: %s", chosen.ino, error)
+            settle.put_off(chosen, time.monotonic_ns())
+        return True
 
     async def run(self) -> None:
         """Save every second what is not yet saved, for ever."""

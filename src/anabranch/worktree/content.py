@@ -8,6 +8,7 @@ A content belongs to one generation: after a freeze, the first write puts a new 
 import contextlib
 import errno
 import os
+import time
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -85,7 +86,7 @@ class Overlays:
         self._open: OrderedDict[int, int] = OrderedDict()
         self.unsynced: set[int] = set()
         """Files written since somebody last took this set to sync them."""
-        self._next = 1 + max(self.numbers(), default=0)
+        self._next: int | None = None
 
     def numbers(self) -> list[int]:
         """The numbers of all overlay files on disk."""
@@ -93,7 +94,8 @@ class Overlays:
 
     def create(self) -> int:
         """Make an empty overlay file; its number is never used again while this process lives."""
-        number, self._next = self._next, self._next + 1
+        number = 1 + max(self.numbers(), default=0) if self._next is None else self._next
+        self._next = number + 1
         self._keep(number, os.open(self._directory / str(number), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         return number
 
@@ -187,6 +189,10 @@ class MemoryContent:
         """Length in bytes."""
         return len(self.data)
 
+    def copy(self) -> "MemoryContent":
+        """As it is now."""
+        return MemoryContent(bytes(self.data), self.generation)
+
     def read(self, sources: Sources, offset: int, length: int) -> bytes:
         """A range, cut off at the end."""
         return bytes(self.data[offset : offset + length])
@@ -230,7 +236,21 @@ class OverlayContent:
         """Those whose ranges are kept, or are to be."""
         self.touched: set[int] = set()
         """Those whose ranges are not as they are kept."""
+        self.version = 0
+        self.written_ns = 0
+        """When it was last written to or truncated."""
         self._touch(0, self.ranges.end)
+
+    def copy(self) -> "OverlayContent":
+        """As it is now; but the bytes in the overlay file are those of the moment of reading."""
+        ranges = Ranges(list(self.ranges.starts), list(self.ranges.ends))
+        return OverlayContent(
+            self.number, self.generation, size=self.size, below=self.below, below_size=self.below_size, ranges=ranges
+        )
+
+    def _changed(self) -> None:
+        self.version += 1
+        self.written_ns = time.monotonic_ns()
 
     def _touch(self, start: int, end: int) -> None:
         if start < end:
@@ -257,12 +277,14 @@ class OverlayContent:
     def write(self, overlays: Overlays, offset: int, data: bytes) -> None:
         """Write into the overlay file."""
         overlays.write(self.number, offset, data)
+        self._changed()
         self.ranges.add(offset, offset + len(data))
         self._touch(offset, offset + len(data))
         self.size = max(self.size, offset + len(data))
 
     def truncate(self, size: int) -> None:
         """Set the length; the bytes cut off are forgotten here, not yet on disk: a crash must find them."""
+        self._changed()
         self._touch(size, self.ranges.end)
         self.ranges.cut(size)
         self.below_size = min(self.below_size, size)

@@ -5,7 +5,7 @@ the old content that no write came near are taken over unread, and only what sur
 falls on an old one. Holes are never read. The cost follows what was written, not the size of the file.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from anabranch.store.chunker import MAX_SIZE, cut
 from anabranch.store.chunks import ChunkStore
@@ -24,11 +24,15 @@ _ZEROS = bytes(MAX_SIZE)
 
 
 class Ingest:
-    """Ingests contents one after the other; `added` counts the bytes that were new to the store."""
+    """Ingests contents one after the other; `added` counts the bytes that were new to the store.
 
-    def __init__(self, chunks: ChunkStore, sources: Sources) -> None:
+    `check` is called every few MiB; what it raises ends the ingest.
+    """
+
+    def __init__(self, chunks: ChunkStore, sources: Sources, check: Callable[[], None] = lambda: None) -> None:
         self._chunks = chunks
         self._sources = sources
+        self._check = check
         self._manifests = sources.contents.manifests
         self.added = 0
 
@@ -57,6 +61,7 @@ class Ingest:
         pieces: list[Piece] = []
         window = _FIRST_WINDOW
         while offset < content.size:
+            self._check()
             hole = _hole_at(content, self._sources, offset)
             if hole is not None:
                 pieces.append(hole)

@@ -73,6 +73,8 @@ class Table:
         """When bytes came in whose own time (ns) the kernel still keeps: it sends that on close, or some time later."""
         self.dead_links: set[bytes] = set()
         """Hard-linked files whose last name is gone: their ids leave the link tree at the next commit."""
+        self.overlaid: set[Inode] = set()
+        """Where files in overlays are looked for: all of them, and some that are none any more."""
         self._pins: Counter[Inode] = Counter()
 
     # --- looking ---
@@ -301,6 +303,8 @@ class Table:
         for ino in self.dirty:
             if parent := self.nodes[ino].parent:
                 self._pins[parent] += 1
+            if isinstance(self.nodes[ino].content, OverlayContent):
+                self.overlaid.add(ino)
 
     # --- generations ---
 
@@ -341,6 +345,8 @@ class Table:
             self.dirty.add(ino)
             self.touched.add(ino)
             self.touched_names.update((ino, name) for name in live.changes)
+            if isinstance(live.content, OverlayContent):
+                self.overlaid.add(ino)
 
     def rebased(self, built: Built) -> list[Node]:
         """Live directories as they will be over the new commit, for the transaction that makes it."""

@@ -323,6 +323,8 @@ class WorkingTree:
             number = self.sources.overlays.create()
             fresh = OverlayContent(number, self.table.generation, size=old.size, below=old, below_size=old.size)
         self.table.own(ino).content = fresh
+        if isinstance(fresh, OverlayContent):
+            self.table.overlaid.add(ino)
         assert not isinstance(fresh, StoredContent)
         return fresh
 

@@ -68,15 +68,17 @@ class Builder:
         )  # fmt: skip
 
     def _contents(self, frozen: Frozen) -> dict[Inode, Stored]:
-        return {
-            ino: self._ingest.run(node.content)
-            for ino, node in frozen.nodes.items()
-            if node.kind == EntryKind.FILE and not isinstance(node.content, StoredContent)
-        }
+        contents = {}
+        for ino, node in frozen.nodes.items():
+            if node.kind == EntryKind.FILE and not isinstance(node.content, StoredContent):
+                self._objects.pace()
+                contents[ino] = self._ingest.run(node.content)
+        return contents
 
     def _count(self, old: Version, new: Version) -> int:
         changed = files = 0
         for change in diff(old, new):
+            self._objects.pace()
             changed += 1
             files += change.kind != EntryKind.DIRECTORY or change.change == ChangeKind.TYPE
         if not changed and not is_regrouped(old, new):

@@ -19,6 +19,7 @@ from anabranch.fuse.commits import Committer, Kernel
 from anabranch.fuse.control import LIVE, ControlArea
 from anabranch.fuse.handles import Caller, Handle, Handles, Listing, Place
 from anabranch.fuse.messages import Messages
+from anabranch.fuse.pace import Pace
 from anabranch.fuse.roots import RootArea
 from anabranch.fuse.saver import Saver
 from anabranch.ids import ObjectId
@@ -48,6 +49,7 @@ class Operations:
         self, repository: Repository, kernel: Kernel, nursery: trio.Nursery, *, known_files: int = 1 << 16
     ) -> None:
         self.repository = repository
+        self.pace = repository.objects.pace = Pace()
         self._kernel = kernel
         self.handles = Handles(known_files)
         self.saver = Saver(repository, self.handles)

@@ -55,9 +55,10 @@ def _answer(method: F) -> F:
     """Turn what went wrong into an errno."""
 
     @functools.wraps(method)
-    async def answered(*arguments: Any) -> Any:  # noqa: ANN401  (whatever the handler takes and gives)
+    async def answered(transport: "Transport", *arguments: Any) -> Any:  # noqa: ANN401  (what the handler takes, gives)
+        transport.operations.pace.requests += 1
         try:
-            return await method(*arguments)
+            return await method(transport, *arguments)
         except FUSEError:
             raise
         except OSError as error:
@@ -69,7 +70,7 @@ def _answer(method: F) -> F:
                 log.error("%s: %s", method.__name__, error)
             raise FUSEError(error.errno) from None
         except Exception:
-            log.exception("BUG: %s%r", method.__name__, arguments[1:])
+            log.exception("BUG: %s%r", method.__name__, arguments)
             raise FUSEError(errno.EIO) from None
 
     return answered  # type: ignore[return-value]  # the same signature, by functools.wraps
@@ -138,30 +139,30 @@ class Transport(pyfuse3.Operations):
 
     def __init__(self, operations: Operations) -> None:
         super().__init__()
-        self._operations = operations
+        self.operations = operations
 
     @_answer
     async def lookup(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> EntryAttributes:
         try:
-            return _encode(await self._operations.lookup(Inode(parent_inode), name))
+            return _encode(await self.operations.lookup(Inode(parent_inode), name))
         except OSError as error:
             if error.errno != errno.ENOENT:
                 raise
             absent = EntryAttributes()
             absent.st_ino = InodeT(0)
-            absent.entry_timeout = self._operations.absence(Inode(parent_inode))
+            absent.entry_timeout = self.operations.absence(Inode(parent_inode))
             return absent
 
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
         for ino, times in inode_list:
             try:
-                self._operations.forget(Inode(ino), times)
+                self.operations.forget(Inode(ino), times)
             except Exception:
                 log.exception("BUG: forget(%d, %d)", ino, times)
 
     @_answer
     async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
-        return _encode(await self._operations.getattr(Inode(inode)))
+        return _encode(await self.operations.getattr(Inode(inode)))
 
     @_answer
     async def setattr(
@@ -177,50 +178,48 @@ class Transport(pyfuse3.Operations):
             ctime_ns=attr.st_ctime_ns if fields.update_ctime else None,
         )
         if changes == AttributeChanges():  # atime alone: the mount is noatime
-            return _encode(await self._operations.getattr(Inode(inode)))
+            return _encode(await self.operations.getattr(Inode(inode)))
         if fh is not None and not (fields.update_mode or fields.update_uid or fields.update_gid or fields.update_size):
             changes = replace(changes, late=True)  # a program's own utimensat(2) comes without a handle
-        return _encode(await self._operations.setattr(Inode(inode), changes))
+        return _encode(await self.operations.setattr(Inode(inode), changes))
 
     @_answer
     async def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
-        return FileNameT(await self._operations.readlink(Inode(inode)))
+        return FileNameT(await self.operations.readlink(Inode(inode)))
 
     @_answer
     async def mknod(
         self, parent_inode: InodeT, name: FileNameT, mode: ModeT, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
-        return _encode(await self._operations.mknod(Inode(parent_inode), name, mode, rdev, _caller(ctx)))
+        return _encode(await self.operations.mknod(Inode(parent_inode), name, mode, rdev, _caller(ctx)))
 
     @_answer
     async def mkdir(self, parent_inode: InodeT, name: FileNameT, mode: ModeT, ctx: RequestContext) -> EntryAttributes:
-        return _encode(
-            await self._operations.create(Inode(parent_inode), name, EntryKind.DIRECTORY, mode, _caller(ctx))
-        )
+        return _encode(await self.operations.create(Inode(parent_inode), name, EntryKind.DIRECTORY, mode, _caller(ctx)))
 
     @_answer
     async def symlink(
         self, parent_inode: InodeT, name: FileNameT, target: FileNameT, ctx: RequestContext
     ) -> EntryAttributes:
-        found = await self._operations.create(
+        found = await self.operations.create(
             Inode(parent_inode), name, EntryKind.SYMLINK, 0o777, _caller(ctx), target=target
         )
         return _encode(found)
 
     @_answer
     async def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
-        await self._operations.unlink(Inode(parent_inode), name)
+        await self.operations.unlink(Inode(parent_inode), name)
 
     @_answer
     async def rmdir(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
-        await self._operations.rmdir(Inode(parent_inode), name, _caller(ctx))
+        await self.operations.rmdir(Inode(parent_inode), name, _caller(ctx))
 
     @_answer
     async def rename(
         self, parent_inode_old: InodeT, name_old: FileNameT, parent_inode_new: InodeT, name_new: FileNameT,
         flags: FlagT, ctx: RequestContext,
     ) -> None:  # fmt: skip
-        await self._operations.rename(
+        await self.operations.rename(
             Inode(parent_inode_old), name_old, Inode(parent_inode_new), name_new, flags, _caller(ctx)
         )
 
@@ -232,11 +231,11 @@ class Transport(pyfuse3.Operations):
         new_name: FileNameT,
         ctx: RequestContext,
     ) -> EntryAttributes:
-        return _encode(await self._operations.link(Inode(inode), Inode(new_parent_inode), new_name))
+        return _encode(await self.operations.link(Inode(inode), Inode(new_parent_inode), new_name))
 
     @_answer
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
-        number, direct = await self._operations.open(Inode(inode), flags, _caller(ctx))
+        number, direct = await self.operations.open(Inode(inode), flags, _caller(ctx))
         return FileInfo(fh=FileHandleT(number), direct_io=direct, keep_cache=not direct)
 
     @_answer
@@ -248,40 +247,40 @@ class Transport(pyfuse3.Operations):
         flags: FlagT,
         ctx: RequestContext,
     ) -> tuple[FileInfo, EntryAttributes]:
-        number, found = await self._operations.create_file(Inode(parent_inode), name, mode, _caller(ctx))
+        number, found = await self.operations.create_file(Inode(parent_inode), name, mode, _caller(ctx))
         return FileInfo(fh=FileHandleT(number), keep_cache=True), _encode(found)
 
     @_answer
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
-        return await self._operations.read(fh, off, size)
+        return await self.operations.read(fh, off, size)
 
     @_answer
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
-        return await self._operations.write(fh, off, buf)
+        return await self.operations.write(fh, off, buf)
 
     @_answer
     async def flush(self, fh: FileHandleT) -> None:
-        await self._operations.flush(fh)
+        await self.operations.flush(fh)
 
     @_answer
     async def release(self, fh: FileHandleT) -> None:
-        await self._operations.release(fh)
+        await self.operations.release(fh)
 
     @_answer
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
-        await self._operations.fsync()
+        await self.operations.fsync()
 
     @_answer
     async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
-        await self._operations.fsync()
+        await self.operations.fsync()
 
     @_answer
     async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
-        return FileHandleT(self._operations.opendir(Inode(inode)))
+        return FileHandleT(self.operations.opendir(Inode(inode)))
 
     @_answer
     async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
-        listing = await self._operations.readdir(fh, start_id)
+        listing = await self.operations.readdir(fh, start_id)
         items = listing.items or []
         for ordinal in range(start_id, len(items)):
             found = listing.area.listed(listing.ino, items[ordinal])
@@ -289,15 +288,15 @@ class Transport(pyfuse3.Operations):
                 continue
             if not pyfuse3.readdir_reply(token, FileNameT(items[ordinal][0]), _encode(found), ordinal + 1):
                 return
-            self._operations.listed(found, listing.ino, items[ordinal][0])
+            self.operations.listed(found, listing.ino, items[ordinal][0])
 
     @_answer
     async def releasedir(self, fh: FileHandleT) -> None:
-        self._operations.closedir(fh)
+        self.operations.closedir(fh)
 
     @_answer
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
-        disk = os.statvfs(self._operations.repository.layout.path)
+        disk = os.statvfs(self.operations.repository.layout.path)
         data = StatvfsData()
         data.f_bsize = data.f_frsize = _BLOCK
         scale = disk.f_frsize / _BLOCK

@@ -5,7 +5,7 @@ stays small; the last few go into it (`write`), so a small commit is one transac
 """
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from anabranch.errors import AmbiguousError, DamagedError, NotFoundError
 from anabranch.ids import ObjectId
@@ -34,9 +34,12 @@ class ObjectStore:
         self._lock = threading.Lock()
         self._pending: dict[ObjectId, bytes] = {}
         self._pending_size = 0
+        self.pace: Callable[[], None] = lambda: None
+        """Called now and then by whoever puts many objects: a mount lets him give way to requests."""
 
     def put(self, kind: Kind, raw: bytes) -> ObjectId:
         """Store an object unless it is there; durable after `flush`."""
+        self.pace()
         identity = object_id(kind, raw)
         with self._lock:
             known = identity in self._pending

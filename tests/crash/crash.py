@@ -95,16 +95,18 @@ class Disk:
             os.close(descriptor)
 
     def detach(self) -> None:
-        """Unmount it, with which its loop device goes."""
-        subprocess.run(["umount", self.top], check=True)
+        """Unmount it, with which its loop device goes. A process that was killed may still hold it for a moment."""
+        wait_for(lambda: subprocess.run(["umount", "-q", self.top], check=False).returncode == 0, "the disk to be free")
 
     def clear_away(self) -> None:
         """Leave nothing behind, whoever still uses it."""
-        if self.top.is_mount():
-            subprocess.run(["umount", self.top], check=False)
-        if self.top.is_mount():
+        try:
+            self.detach()
+        except AssertionError:
             subprocess.run(["umount", "-l", self.top], check=True)
-        self.image.unlink()
+            raise
+        finally:
+            self.image.unlink()
 
 
 class Campaign:

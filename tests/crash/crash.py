@@ -96,7 +96,10 @@ class Disk:
 
     def detach(self) -> None:
         """Unmount it, with which its loop device goes. A process that was killed may still hold it for a moment."""
-        wait_for(lambda: subprocess.run(["umount", "-q", self.top], check=False).returncode == 0, "the disk to be free")
+        command = ["umount", str(self.top)]
+        wait_for(
+            lambda: subprocess.run(command, capture_output=True, check=False).returncode == 0, "the disk to be free"
+        )
 
     def clear_away(self) -> None:
         """Leave nothing behind, whoever still uses it."""
@@ -297,7 +300,7 @@ def judge_database(top: Path, ledger: Ledger, copy: Path, crash: int) -> None:
         connection.close()
     finally:
         shutil.rmtree(copy)
-    # An answer after the crash counts for nothing: a directory that cannot be opened to be fsynced is no error to SQLite.
+    # An answer after the crash counts for nothing: SQLite ignores a directory that it cannot open for its fsync.
     before = [record for record in ledger.records if record.ended is not None and record.ended < crash]
     acknowledged = max((record.op["number"] for record in before), default=0)
     begun = max((record.op["number"] for record in ledger.records), default=total)

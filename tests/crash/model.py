@@ -172,7 +172,10 @@ def scan(top: Path) -> dict[str, Found]:
     found = {}
     for path in sorted(top.rglob("*")):
         of = path.lstat()
-        raw = path.read_bytes() if stat.S_ISREG(of.st_mode) else None
+        try:
+            raw = path.read_bytes() if stat.S_ISREG(of.st_mode) else None
+        except OSError as error:
+            raise AssertionError(f"{path}: expected {of.st_size} bytes, found {error}") from error
         found[str(path.relative_to(top))] = Found(raw, stat.S_IMODE(of.st_mode), of.st_mtime_ns, of.st_ino, of.st_nlink)
     return found
 

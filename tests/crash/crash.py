@@ -95,7 +95,7 @@ class Disk:
             os.close(descriptor)
 
     def detach(self) -> None:
-        """Unmount it, with which its loop device goes. A process that was killed may still hold it for a moment."""
+        """Unmount it, with which its loop device goes. A process that has just ended may still hold it for a moment."""
         command = ["umount", str(self.top)]
         wait_for(
             lambda: subprocess.run(command, capture_output=True, check=False).returncode == 0, "the disk to be free"
@@ -218,7 +218,14 @@ class Campaign:
         now = time.monotonic_ns()
         if self._disk is not None:
             self._disk.cut()
+        pid = self._mount.pid
         self._mount.kill()
+        try:
+            wait_for(lambda: has_ended(pid), "the killed daemon to end, its threads included")
+        except AssertionError:
+            # A thread of it waits for the kernel, which waits for the daemon: only this ends both.
+            subprocess.run(["umount", "-f", self._mount.root], check=False)
+            raise
         return now
 
     # --- what must be there
@@ -260,6 +267,15 @@ class Campaign:
                 wrong = list(differences(History([state], [0], [0], {}), 0, found))
                 assert not wrong, f"{versions[message]}/{name} ({message!r}):\n  " + "\n  ".join(wrong[:8])
                 self._versions[versions[message], name] = _digest(found)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether nothing of a process is left but its number: until then it holds its files."""
+    try:
+        of = Path(f"/proc/{pid}/stat").read_text()
+        return of.rpartition(")")[2].split()[0] == "Z" and len(os.listdir(f"/proc/{pid}/task")) == 1
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def _digest(found: dict[str, Found]) -> str:

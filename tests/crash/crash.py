@@ -183,8 +183,8 @@ class Campaign:
                 raise AssertionError(f"{program.name} hangs on a mount that is gone") from None
             # SQLite maps a file of the mount, which is gone: SIGBUS.
             assert code == 0 or (code < 0 and program.kind == "database"), self._errors(program, at).read_text()
-        subprocess.run(["fusermount3", "-uz", self._mount.root], check=True)
         if self._disk is not None:
+            subprocess.run(["fusermount3", "-uz", self._mount.root], check=True)
             self._disk.detach()
             self._disk.attach()
         self._mount.mount()

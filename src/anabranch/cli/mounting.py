@@ -14,15 +14,15 @@ import click
 import msgspec
 
 from anabranch import repo
+from anabranch.daemon import guard, mounts
 from anabranch.daemon import lock as locks
-from anabranch.daemon import mounts
 from anabranch.errors import BY_NAME, AnabranchError, DaemonError, DeniedError, NotFoundError, RefusedError, UsageError
 from anabranch.store.layout import Layout, check
 
 _LOG_BYTES = 4 * 1024 * 1024
 _UNMOUNT_SECONDS = 3600.0
 _ENDS_WITHIN = 5.0
-"""Seconds that a daemon that cannot start is given to end."""
+"""Seconds that a daemon that cannot start, or was killed, is given to end."""
 
 
 class _Failure(msgspec.Struct, frozen=True, tag=True):
@@ -82,7 +82,7 @@ def mount(repository: Path, directory: Path, foreground: bool, memory: int, read
     path, point = Path(os.path.abspath(repository)).resolve(), mounts.absolute(directory)
     layout = check(path, writable=True)
     _check_machine()
-    if locks.is_held(layout):
+    if locks.is_held(layout) and not _ends(layout):
         raise locks.in_use(layout)
     _lift_dead_mounts(layout)
     _check_mount_point(point)
@@ -121,6 +121,18 @@ def _check_machine() -> None:
         os.close(os.open("/dev/fuse", os.O_RDWR))
     except OSError as error:
         raise DeniedError(f"cannot open /dev/fuse: {error.strerror}", hint="ask for access to /dev/fuse") from error
+
+
+def _ends(layout: Layout) -> bool:
+    """Whether the owner was killed; then wait until it has ended, which its own mount may have to be made to allow."""
+    owner = locks.owner(layout.lock)
+    if owner is None or not locks.is_dying(owner.pid):
+        return False
+    if not locks.wait_until_free(layout, _ENDS_WITHIN):
+        for known in mounts.all_mounts():
+            if known.repository == layout.path:
+                guard.abort(known.device, str(known.directory))
+    return locks.wait_until_free(layout, _ENDS_WITHIN)
 
 
 def _lift_dead_mounts(layout: Layout) -> None:

@@ -7,6 +7,7 @@ messages only; a process id that was left behind means nothing.
 import contextlib
 import fcntl
 import os
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +115,15 @@ def is_held(layout: Layout) -> bool:
         return not _take(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
+
+
+def is_dying(pid: int) -> bool:
+    """Whether a process has ended or was killed, though threads of it may still wait for the kernel."""
+    try:
+        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    except OSError:
+        return True
+    return status["State"][0] in "ZX" or bool(int(status["ShdPnd"], 16) >> (signal.SIGKILL - 1) & 1)
 
 
 def wait_until_free(layout: Layout, seconds: float) -> bool:

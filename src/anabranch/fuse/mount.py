@@ -5,6 +5,7 @@ import logging
 import os
 import resource
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -12,8 +13,8 @@ from pathlib import Path
 
 import trio
 
+from anabranch.daemon import guard, mounts
 from anabranch.daemon import lock as locks
-from anabranch.daemon import mounts
 from anabranch.daemon.client import perform
 from anabranch.daemon.protocol import Commit, Diff, Request, Status
 from anabranch.daemon.server import Server
@@ -105,6 +106,7 @@ async def _main(repository: Repository, mount_point: Path, ready: Callable[[], N
                 f"the kernel refused the mount at {mount_point}", hint="the daemon's log says what fusermount3 answered"
             ) from error
         try:
+            watching = _watch_over(mount_point)
             server = Server(repository.layout.socket, _handler(operations, trio.lowlevel.current_trio_token()))
             try:
                 nursery.start_soon(operations.saver.run)
@@ -116,9 +118,19 @@ async def _main(repository: Repository, mount_point: Path, ready: Callable[[], N
                 await pyfuse.serve()
             finally:
                 server.close()
+                watching.terminate()
+                watching.wait()
         finally:
             pyfuse.close()
         nursery.cancel_scope.cancel()
+
+
+def _watch_over(mount_point: Path) -> subprocess.Popen[bytes]:
+    """Start the guard; from the main thread, with whose death it is to wake up."""
+    mount = mounts.at(mount_point)
+    device = "" if mount is None else mount.device
+    script = [sys.executable, "-I", "-S", guard.__file__, device, str(mount_point), str(os.getpid())]
+    return subprocess.Popen(script, stdin=subprocess.DEVNULL, cwd="/", start_new_session=True)
 
 
 async def _announce(mount_point: Path, ready: Callable[[], None]) -> None:

@@ -35,7 +35,7 @@ def abort(device: str, directory: str) -> None:
 
 
 def main(device: str, directory: str, daemon: str) -> None:
-    """Wait until the daemon, our parent, dies. It ends us by SIGTERM when it ends by itself."""
+    """Wait until the daemon, our parent, dies. It kills us when it ends by itself."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1)
     if os.getppid() == int(daemon):

@@ -118,7 +118,7 @@ async def _main(repository: Repository, mount_point: Path, ready: Callable[[], N
                 await pyfuse.serve()
             finally:
                 server.close()
-                watching.terminate()
+                watching.kill()
                 watching.wait()
         finally:
             pyfuse.close()

@@ -125,8 +125,7 @@ def _check_machine() -> None:
 
 def _ends(layout: Layout) -> bool:
     """Whether the owner was killed; then wait until it has ended, which its own mount may have to be made to allow."""
-    owner = locks.owner(layout.lock)
-    if owner is None or not locks.is_dying(owner.pid):
+    if not locks.is_dying(layout):
         return False
     if not locks.wait_until_free(layout, _ENDS_WITHIN):
         for known in mounts.all_mounts():

@@ -117,13 +117,22 @@ def is_held(layout: Layout) -> bool:
         os.close(descriptor)
 
 
-def is_dying(pid: int) -> bool:
-    """Whether a process has ended or was killed, though threads of it may still wait for the kernel."""
+def is_dying(layout: Layout) -> bool:
+    """Whether the process that holds the lock was killed, though threads of it still wait for the kernel.
+
+    Who it is, the kernel says: a file that says so may lie.
+    """
+    place = layout.path.stat()
+    where = f"{os.major(place.st_dev):02x}:{os.minor(place.st_dev):02x}:{place.st_ino}"
+    rows = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    holders = [row[4] for row in rows if row[1:2] == ["FLOCK"] and row[5] == where]
     try:
-        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    except OSError:
-        return True
-    return status["State"][0] in "ZX" or bool(int(status["ShdPnd"], 16) >> (signal.SIGKILL - 1) & 1)
+        lines = Path(f"/proc/{holders[0]}/status").read_text().splitlines()
+    except (OSError, IndexError):
+        return False
+    status = dict(line.split(":\t", 1) for line in lines)
+    pending = int(status["SigPnd"], 16) | int(status["ShdPnd"], 16)
+    return status["State"][0] in "ZX" or bool(pending >> (signal.SIGKILL - 1) & 1)
 
 
 def wait_until_free(layout: Layout, seconds: float) -> bool:

@@ -110,28 +110,32 @@ class Repository:
     def __init__(self, path: Path, *, writable: bool = False) -> None:
         self.layout = layouts.check(path, writable=writable)
         self.writable = writable
-        with contextlib.ExitStack() as opened:
+        with contextlib.ExitStack() as opened:  # what was opened is closed if the rest cannot be
             try:
                 self.meta = Environment(self.layout.meta, TABLES, writable=writable, create=False)
                 opened.callback(self.meta.close)
                 self.chunks = ChunkStore(path, writable=writable)
+                opened.callback(self.chunks.close)
             except OSError as error:
                 raise DamagedError(f"{path} cannot be opened: {error.strerror or error}") from error
+            self.objects = ObjectStore(self.meta)
+            self.refs = Refs(self.meta, self.objects)
+            self.trees = Trees(self.objects)
+            self.contents = Contents(self.objects, self.chunks)
+            if writable:
+                self._open_for_writing()
             opened.pop_all()
-        self.objects = ObjectStore(self.meta)
-        self.refs = Refs(self.meta, self.objects)
-        self.trees = Trees(self.objects)
-        self.contents = Contents(self.objects, self.chunks)
-        if writable:
-            self.numbers = Numbers(self.meta)
-            self.overlays = Overlays(self.layout.overlays)
-            self.space = Space(self.layout.reserve)
-            self.layout.journal.mkdir(mode=0o700, exist_ok=True)
-            self.recovered = self.space.insisting(lambda: checkpoint.recover(self.meta, self.layout.journal))
-            journal = Journal(self.layout.journal, checkpoint.position(self.meta))
-            journal.forget(journal.next)
-            self.keeper = Keeper(self.meta, self.overlays, journal, self.space)
-            self._remove_lost_overlays()
+
+    def _open_for_writing(self) -> None:
+        self.numbers = Numbers(self.meta)
+        self.overlays = Overlays(self.layout.overlays)
+        self.space = Space(self.layout.reserve)
+        self.layout.journal.mkdir(mode=0o700, exist_ok=True)
+        self.recovered = self.space.insisting(lambda: checkpoint.recover(self.meta, self.layout.journal))
+        journal = Journal(self.layout.journal, checkpoint.position(self.meta))
+        journal.forget(journal.next)
+        self.keeper = Keeper(self.meta, self.overlays, journal, self.space)
+        self._remove_lost_overlays()
 
     def close(self) -> None:
         """Close the files. Of a writable repository, what was not saved is lost."""

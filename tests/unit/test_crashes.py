@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from anabranch.errors import NotFoundError, NothingToCommitError
+from anabranch.errors import DamagedError, NotFoundError, NothingToCommitError
 from anabranch.ids import RefName
 from anabranch.repo import Repository
 from anabranch.testing import consistency
@@ -26,12 +26,12 @@ class Process:
     """A repository that can crash and start again."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self.repository = make_repository(path)
 
     def crash(self) -> None:
         self.repository.close()
-        self.repository = Repository(self._path, writable=True)
+        self.repository = Repository(self.path, writable=True)
 
     def end(self) -> None:
         self.repository.save()
@@ -45,7 +45,7 @@ class Process:
         return self.branch()
 
     def overlay_files(self) -> set[str]:
-        return set(os.listdir(self._path / "overlays"))
+        return set(os.listdir(self.path / "overlays"))
 
 
 @contextmanager
@@ -369,3 +369,29 @@ def test_what_a_crash_left_in_the_journal_is_told_once(process: Process) -> None
     process.repository.settle_down()
     process.crash()
     assert process.repository.recovered.records == 0
+
+
+def test_a_damaged_journal_is_an_error_that_says_what_to_do_and_history_stays_readable(process: Process) -> None:
+    """P44."""
+    process.main.write("file", b"committed")
+    process.main.commit()
+    for text in (b"one", b"two"):
+        process.main.write("file", text)
+        process.repository.save()
+    process.repository.close()
+    (path,) = (process.path / "journal").iterdir()
+    raw = bytearray(path.read_bytes())
+    raw[40] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(DamagedError, match="record 0 of the journal is damaged") as caught:
+        Repository(process.path, writable=True)
+    assert caught.value.hint is not None
+    assert "mv " in caught.value.hint
+    with Repository(process.path) as reader:
+        assert reader.resolve("main@1").number == 1
+    (process.path / "journal").rename(process.path / "given up")
+    process.repository = Repository(process.path, writable=True)
+    assert process.main.read("file") == b"committed"
+    process.main.write("file", b"three")
+    process.end()
+    assert process.main.read("file") == b"three"

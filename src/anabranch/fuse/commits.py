@@ -101,10 +101,7 @@ class Committer:
         while True:
             await trio.sleep(LAUNDER)
             if self._handles.writing():
-                try:
-                    await trio.to_thread.run_sync(self._kernel.write_back_all, limiter=self._launderers)
-                except OSError as error:
-                    log.warning("files that stay open could not be brought in: %s", error)
+                await trio.to_thread.run_sync(self._kernel.write_back_all, limiter=self._launderers)
 
     @staticmethod
     def _each(call: Callable[[Inode], None], inodes: list[Inode]) -> None:

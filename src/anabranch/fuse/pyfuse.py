@@ -111,7 +111,11 @@ class PyfuseKernel:
         """
         if self._syncing is None or self._syncing.poll() is not None:
             command = ["sync", "--file-system", str(self._mount_point)]
-            self._syncing = subprocess.Popen(command, stdin=_NOTHING, stdout=_NOTHING, stderr=_NOTHING, cwd="/")
+            try:
+                self._syncing = subprocess.Popen(command, stdin=_NOTHING, stdout=_NOTHING, stderr=_NOTHING, cwd="/")
+            except OSError as error:
+                log.warning("files that stay open cannot be brought in: %s", error)
+                return
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._syncing.wait(_SYNC_SECONDS)
 

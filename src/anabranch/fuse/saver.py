@@ -119,10 +119,10 @@ class Saver:
         failed = False
         while True:
             await trio.sleep(INTERVAL)
-            keeper.space.restore()
-            if not keeper.has_unsaved():
-                continue
             try:
+                keeper.space.restore()
+                if not keeper.has_unsaved():
+                    continue
                 for branch in list(keeper.branches.values()):
                     await self._settle(branch)
                 await self.sync()

@@ -122,7 +122,7 @@ def read(directory: Path, first: int) -> Journaled:
         if stop is not None and stop <= first:
             continue
         if number > expected:
-            raise DamagedError(f"the journal lacks records {expected} to {number - 1}")
+            raise _damaged(directory, f"the journal lacks records {expected} to {number - 1}")
         data = memoryview(path.read_bytes())
         while number != stop and (found := decode_record(data, number)) is not None:
             rows, length = found
@@ -131,8 +131,13 @@ def read(directory: Path, first: int) -> Journaled:
                 records.append(rows)
         expected, dropped = number, len(data)
         if stop is None and _goes_on(data, number):
-            raise DamagedError(f"record {number} of the journal is damaged: {path}")
+            raise _damaged(directory, f"record {number} of the journal is damaged: {path}")
     return Journaled(records, dropped)
+
+
+def _damaged(directory: Path, what: str) -> DamagedError:
+    hint = f"what is committed can still be read; to give up what is not, and to write again: mv {directory} away"
+    return DamagedError(what, hint=hint)
 
 
 def _goes_on(data: memoryview, number: int) -> bool:

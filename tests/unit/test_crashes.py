@@ -373,7 +373,7 @@ def test_what_a_crash_left_in_the_journal_is_told_once(process: Process) -> None
 
 def test_a_damaged_journal_is_an_error_that_says_what_to_do_and_history_stays_readable(process: Process) -> None:
     """P44."""
-    process.main.write("file", b"committed")
+    process.main.write("file", b"first")
     process.main.commit()
     for text in (b"one", b"two"):
         process.main.write("file", text)
@@ -391,7 +391,7 @@ def test_a_damaged_journal_is_an_error_that_says_what_to_do_and_history_stays_re
         assert reader.resolve("main@1").number == 1
     (process.path / "journal").rename(process.path / "given up")
     process.repository = Repository(process.path, writable=True)
-    assert process.main.read("file") == b"committed"
+    assert process.main.read("file") == b"first"
     process.main.write("file", b"three")
     process.end()
     assert process.main.read("file") == b"three"

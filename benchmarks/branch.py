@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from anabranch import repo
+from anabranch.commit import Committed
 from anabranch.ids import RefName
-from anabranch.repo import Committed, Repository
+from anabranch.repo import Repository
 from anabranch.versions.contents import NotLoaded
 from anabranch.versions.objects import EntryKind
 from anabranch.versions.refs import Who

@@ -4,23 +4,46 @@
 that makes the commit is written: objects that are not yet durable, log row, ref, and the end of the frozen generation.
 """
 
-from collections.abc import Iterator
+import contextlib
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from anabranch.errors import NothingToCommitError
-from anabranch.ids import ObjectId
-from anabranch.store.meta import ObjectStore
+from anabranch.errors import NothingToCommitError, RefusedError, UsageError
+from anabranch.ids import ObjectId, RefName
+from anabranch.store.env import Batch
+from anabranch.store.meta import NUMBERS, ObjectStore
 from anabranch.versions.contents import Contents
 from anabranch.versions.diff import ChangeKind, diff, is_regrouped
 from anabranch.versions.manifests import Stored
 from anabranch.versions.objects import Commit, Entry, EntryKind, LinkRow, Tag, get_commit, put_commit
+from anabranch.versions.refs import Refs, Who
 from anabranch.versions.trees import Trees, Version
+from anabranch.worktree import checkpoint, cuts
+from anabranch.worktree.branch import Branch
+from anabranch.worktree.checkpoint import Ending
 from anabranch.worktree.content import Overlays, Sources, StoredContent
+from anabranch.worktree.cuts import Cut, WorktreeRow
 from anabranch.worktree.ingest import Ingest
 from anabranch.worktree.inodes import WHITEOUT, Inode, Node, entry_of
+from anabranch.worktree.keeper import Keeper
 from anabranch.worktree.numbers import link_name, number_row
 from anabranch.worktree.table import Built, Frozen
+
+MESSAGE_MAX = 1024 * 1024
+"""Bytes of a commit message: a commit is one record, and every reader of history holds it in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a commit came to."""
+
+    branch: RefName
+    number: int
+    id: ObjectId
+    files: int
+    added: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +151,118 @@ class Builder:
         )  # fmt: skip
 
 
-def conclude(objects: ObjectStore, candidate: Candidate, *, message: str, author: str, time_ns: int) -> Built:
-    """Put the commit itself; the transaction that follows names it. Any thread may do this."""
-    commit = Commit(
-        candidate.root, candidate.links, candidate.parents, candidate.generation, author, time_ns, message, {}
-    )
-    identity = put_commit(objects, commit)
-    return Built(identity, candidate.links, candidate.trees, candidate.contents, candidate.numbers)
+class Commits:
+    """The steps of a commit, in their order. Which thread each may run in is said there: the working trees belong to
+    one thread, and a builder to one at a time.
+    """
+
+    def __init__(
+        self,
+        objects: ObjectStore,
+        refs: Refs,
+        keeper: Keeper,
+        branch: Callable[[RefName], Branch],
+        builder: Callable[[], Builder],
+    ) -> None:
+        self._objects = objects
+        self._refs = refs
+        self._keeper = keeper
+        self._branch = branch
+        self._builder = builder
+
+    def freeze(self, name: RefName) -> Frozen:
+        """Step 1, in the thread of the working trees: the instant that the commit captures. Raises RefusedError."""
+        branch = self._branch(name)
+        table = branch.tree.table
+        if table.frozen is not None:
+            raise RefusedError(f"another commit of {name} is being made", hint="try again when it is done")
+        self._keeper.space.check(0)
+        self._keeper.cut_before_freeze(branch)
+        return table.freeze()
+
+    def build(self, frozen: Frozen) -> Candidate:
+        """Step 2, in any thread. Raises NothingToCommitError; then, as after every error, call `thaw`."""
+        return self._builder().build(frozen)
+
+    def conclude(self, candidate: Candidate, message: str, author: str) -> Built:
+        """Step 3, in any thread: store the commit under a message."""
+        commit = Commit(
+            candidate.root, candidate.links, candidate.parents, candidate.generation, author, time.time_ns(),
+            check_message(message), {},
+        )  # fmt: skip
+        identity = put_commit(self._objects, commit)
+        return Built(identity, candidate.links, candidate.trees, candidate.contents, candidate.numbers)
+
+    def cut(self, name: RefName, built: Built) -> Cut:
+        """Step 4, in the thread of the working trees: the rows that go with the commit."""
+        branch = self._branch(name)
+        cut = self._keeper.cut()
+        cut.rows |= cuts.rebased_rows(branch.number, branch.tree.table.rebased(built))
+        return cut
+
+    def write(self, name: RefName, expected: int, built: Built, cut: Cut, who: Who) -> int:
+        """Step 5, in any thread: the one transaction that makes the commit; returns its number."""
+        branch = self._keeper.branches[name]
+        table = branch.tree.table
+        assert table.frozen is not None
+        frozen, number, objects = table.frozen.generation, expected, list[ObjectId]()
+
+        def also(batch: Batch) -> None:
+            nonlocal number, objects
+            objects = self._objects.write(batch)
+            number = self._refs.advance(batch, name, expected, built.commit, who)
+            row = WorktreeRow(branch.number, table.root, built.commit, (table.generation,))
+            checkpoint.put_row(batch, name, row)
+            for key, value in built.numbers:
+                batch.set(NUMBERS, key, value)
+
+        self._keeper.commit(cut, Ending(branch.number, frozen, also))
+        self._objects.written(objects)
+        return number
+
+    def advance(self, name: RefName, built: Built, cut: Cut) -> int:
+        """Step 6, in the thread of the working trees: the new base; returns the generation that ended."""
+        table = self._branch(name).tree.table
+        assert table.frozen is not None
+        ended = table.frozen.generation
+        table.advance(built)
+        self._keeper.after(cut)
+        return ended
+
+    def sweep(self, worktree: int, generation: int) -> None:
+        """Step 7, in any thread: delete what the commit left of the rows of a working tree's generation that ended."""
+        self._keeper.sweep(worktree, generation)
+
+    def thaw(self, name: RefName) -> None:
+        """Instead of going on: what was frozen is uncommitted again."""
+        self._branch(name).tree.table.thaw()
+
+    def commit(self, name: RefName, message: str, who: Who, *, any_clock: bool = False) -> Committed:
+        """All steps in one thread, for a process that serves nobody else.
+
+        Raises UsageError, NothingToCommitError, and RefusedError when the clock is a day behind, unless `any_clock`.
+        """
+        check_message(message)
+        if not any_clock:
+            self._refs.check_clock(name)
+        expected = self._refs.get(name).number
+        frozen = self.freeze(name)
+        try:
+            candidate = self.build(frozen)
+            built = self.conclude(candidate, message, who.actor)
+            cut = self.cut(name, built)
+            try:
+                number = self.write(name, expected, built, cut, who)
+            except BaseException:
+                self._keeper.keep(cut)
+                raise
+        except BaseException:
+            self.thaw(name)
+            raise
+        ended = self.advance(name, built, cut)
+        with contextlib.suppress(OSError):  # the commit is made; the next opening sweeps what this could not
+            self.sweep(self._branch(name).number, ended)
+        return Committed(name, number, built.commit, candidate.files, candidate.added)
 
 
 def _leaf(node: Node, stored: Stored | None) -> Entry:
@@ -173,3 +301,17 @@ def _names(frozen: Frozen) -> Iterator[tuple[Inode, bytes, Node | None]]:
                 yield ino, name, None
             elif not frozen.nodes[child].link_id:
                 yield ino, name, frozen.nodes[child]
+
+
+def check_message(message: str) -> str:
+    """A commit message without the white space around it. Raises UsageError on none, too long a one, or no text."""
+    stripped = message.strip()
+    if not stripped:
+        raise UsageError("the message is empty", hint="say what changed")
+    try:
+        size = len(stripped.encode())
+    except UnicodeEncodeError:
+        raise UsageError("the message is not UTF-8") from None
+    if size > MESSAGE_MAX:
+        raise UsageError(f"the message has more than {MESSAGE_MAX} bytes", hint="commit long texts as files")
+    return stripped

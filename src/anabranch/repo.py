@@ -8,18 +8,17 @@ thread say so; a commit is taken apart into such steps, so that a daemon can go 
 import contextlib
 import os
 import pwd
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from anabranch.commit import Builder, Candidate, conclude
+from anabranch.commit import Builder, Commits, Committed
 from anabranch.errors import DamagedError, NotFoundError, RefusedError, UsageError
 from anabranch.ids import ObjectId, RefName, parse_revision, ref_name
 from anabranch.store import layout as layouts
 from anabranch.store.chunks import ChunkStore
-from anabranch.store.env import Batch, Environment
-from anabranch.store.meta import NUMBERS, SETTINGS, TABLES, WORKTREES, ObjectStore
+from anabranch.store.env import Environment
+from anabranch.store.meta import SETTINGS, TABLES, WORKTREES, ObjectStore
 from anabranch.store.records import seal, unseal
 from anabranch.versions import manifests
 from anabranch.versions.contents import Contents
@@ -30,19 +29,14 @@ from anabranch.versions.trees import EMPTY_TREE, Trees, Version
 from anabranch.worktree import checkpoint, cuts
 from anabranch.worktree.branch import Branch, new_worktree, open_worktree
 from anabranch.worktree.changes import changes, is_clean
-from anabranch.worktree.checkpoint import Ending
 from anabranch.worktree.content import Overlays, Sources
-from anabranch.worktree.cuts import Cut, WorktreeRow
 from anabranch.worktree.journal import Journal
 from anabranch.worktree.keeper import Keeper
 from anabranch.worktree.numbers import Numbers
 from anabranch.worktree.space import Space
-from anabranch.worktree.table import Built, Frozen
 
 FIRST_BRANCH = "main"
 _DEFAULT = b"default branch"
-MESSAGE_MAX = 1024 * 1024
-"""Bytes of a commit message: a commit is one record, and every reader of history holds it in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +57,6 @@ class VersionName:
         if self.name is None:
             return f"@{self.id.hex()[:8]}"
         return self.name if self.number is None else f"{self.name}@{self.number}"
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """What a commit came to."""
-
-    branch: RefName
-    number: int
-    id: ObjectId
-    files: int
-    added: int
 
 
 def create(path: Path, *, branch: str = FIRST_BRANCH, source: str) -> None:
@@ -135,7 +118,11 @@ class Repository:
         journal = Journal(self.layout.journal, checkpoint.position(self.meta))
         journal.forget(journal.next)
         self.keeper = Keeper(self.meta, self.overlays, journal, self.space)
+        self.commits = Commits(self.objects, self.refs, self.keeper, self.branch, self._builder)
         self._remove_lost_overlays()
+
+    def _builder(self) -> Builder:
+        return Builder(self.objects, self.trees, self.contents, self.layout.overlays)
 
     def close(self) -> None:
         """Close the files. Of a writable repository, what was not saved is lost."""
@@ -321,99 +308,15 @@ class Repository:
         self.keeper.save()
         self.keeper.checkpoint()
 
-    # --- a commit, step by step ---
-
-    def freeze(self, name: RefName) -> Frozen:
-        """Step 1, in the thread of the working trees: the instant that the commit captures. Raises RefusedError."""
-        branch = self.branch(name)
-        table = branch.tree.table
-        if table.frozen is not None:
-            raise RefusedError(f"another commit of {name} is being made", hint="try again when it is done")
-        self.space.check(0)
-        self.keeper.cut_before_freeze(branch)
-        return table.freeze()
-
-    def build(self, frozen: Frozen) -> Candidate:
-        """Step 2, in any thread. Raises NothingToCommitError; then, as after every error, call `thaw`."""
-        return Builder(self.objects, self.trees, self.contents, self.layout.overlays).build(frozen)
-
-    def conclude(self, candidate: Candidate, message: str, author: str) -> Built:
-        """Step 3, in any thread: store the commit under a message."""
-        text = check_message(message)
-        return conclude(self.objects, candidate, message=text, author=author, time_ns=time.time_ns())
-
-    def commit_cut(self, name: RefName, built: Built) -> Cut:
-        """Step 4, in the thread of the working trees: the rows that go with the commit."""
-        branch = self.branch(name)
-        cut = self.keeper.cut()
-        cut.rows |= cuts.rebased_rows(branch.number, branch.tree.table.rebased(built))
-        return cut
-
-    def write_commit(self, name: RefName, expected: int, built: Built, cut: Cut, who: Who) -> int:
-        """Step 5, in any thread: the one transaction that makes the commit; returns its number."""
-        branch = self.keeper.branches[name]
-        table = branch.tree.table
-        assert table.frozen is not None
-        frozen, number, objects = table.frozen.generation, expected, list[ObjectId]()
-
-        def also(batch: Batch) -> None:
-            nonlocal number, objects
-            objects = self.objects.write(batch)
-            number = self.refs.advance(batch, name, expected, built.commit, who)
-            row = WorktreeRow(branch.number, table.root, built.commit, (table.generation,))
-            checkpoint.put_row(batch, name, row)
-            for key, value in built.numbers:
-                batch.set(NUMBERS, key, value)
-
-        self.keeper.commit(cut, Ending(branch.number, frozen, also))
-        self.objects.written(objects)
-        return number
-
-    def advance(self, name: RefName, built: Built, cut: Cut) -> int:
-        """Step 6, in the thread of the working trees: the new base; returns the generation that ended."""
-        table = self.branch(name).tree.table
-        assert table.frozen is not None
-        ended = table.frozen.generation
-        table.advance(built)
-        self.keeper.after(cut)
-        return ended
-
-    def sweep(self, worktree: int, generation: int) -> None:
-        """Step 7, in any thread: delete what the commit left of the rows of a working tree's generation that ended."""
-        checkpoint.sweep(self.meta, worktree, generation)
-
-    def thaw(self, name: RefName) -> None:
-        """Instead of going on: what was frozen is uncommitted again."""
-        self.branch(name).tree.table.thaw()
+    # --- commits ---
 
     def commit(self, name: RefName, message: str, who: Who, *, any_clock: bool = False) -> Committed:
-        """All steps in one thread, for a process that serves nobody else.
-
-        Raises UsageError, NothingToCommitError, and RefusedError when the clock is a day behind, unless `any_clock`.
-        """
-        check_message(message)
-        if not any_clock:
-            self.refs.check_clock(name)
-        expected = self.refs.get(name).number
-        frozen = self.freeze(name)
-        try:
-            candidate = self.build(frozen)
-            built = self.conclude(candidate, message, who.actor)
-            cut = self.commit_cut(name, built)
-            try:
-                number = self.write_commit(name, expected, built, cut, who)
-            except BaseException:
-                self.keeper.keep(cut)
-                raise
-        except BaseException:
-            self.thaw(name)
-            raise
-        ended = self.advance(name, built, cut)
-        with contextlib.suppress(OSError):  # the commit is made; the next opening saves and sweeps what this could not
+        """Make a version of a branch, in a process that serves nobody else; see Commits.commit."""
+        done = self.commits.commit(name, message, who, any_clock=any_clock)
+        with contextlib.suppress(OSError):  # the commit is made; the next opening saves what this could not
             if self.keeper.has_unsaved():
                 self.keeper.save()
-            self.sweep(self.branch(name).number, ended)
-        return Committed(name, number, built.commit, candidate.files, candidate.added)
+        return done
 
     def _remove_lost_overlays(self) -> None:
         """After a crash: overlay files that no row names."""
@@ -426,17 +329,3 @@ class Repository:
         for number in on_disk:
             if number not in named:
                 self.overlays.remove(number)
-
-
-def check_message(message: str) -> str:
-    """A commit message without the white space around it. Raises UsageError on none, too long a one, or no text."""
-    stripped = message.strip()
-    if not stripped:
-        raise UsageError("the message is empty", hint="say what changed")
-    try:
-        size = len(stripped.encode())
-    except UnicodeEncodeError:
-        raise UsageError("the message is not UTF-8") from None
-    if size > MESSAGE_MAX:
-        raise UsageError(f"the message has more than {MESSAGE_MAX} bytes", hint="commit long texts as files")
-    return stripped

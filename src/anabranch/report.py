@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from anabranch.commit import Committed
 from anabranch.ids import RefName, short
-from anabranch.repo import Committed, VersionName
+from anabranch.repo import VersionName
 from anabranch.store.reindex import Rebuilt
 from anabranch.versions.diff import Change, ChangeKind
 from anabranch.versions.objects import Entry, EntryKind, Form

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
+from anabranch.commit import MESSAGE_MAX
 from anabranch.errors import ConflictError, NothingToCommitError, RefusedError, UsageError
 from anabranch.ids import RefName
-from anabranch.repo import MESSAGE_MAX
 from anabranch.versions.objects import EntryKind, Tag, get_commit
 from anabranch.worktree.tree import AttributeChanges
 from tests.unit.helpers import GID, MAIN, UID, WHO, Branch, random_bytes
@@ -118,15 +118,15 @@ def test_what_is_written_after_the_freeze_is_not_in_the_commit_but_in_the_next(m
     main.write("large", LARGE)
     main.write("small", b"small")
     main.mkdir("d")
-    frozen = repository.freeze(MAIN)
+    frozen = repository.commits.freeze(MAIN)
     main.write("large", b"later", 200_000)
     main.write("small", b"LATER")
     main.rename("d", "e")
     main.write("e/new", b"new")
-    built = repository.conclude(repository.build(frozen), "a message", "ann")
-    cut = repository.commit_cut(MAIN, built)
-    assert repository.write_commit(MAIN, 0, built, cut, WHO) == 1
-    repository.advance(MAIN, built, cut)
+    built = repository.commits.conclude(repository.commits.build(frozen), "a message", "ann")
+    cut = repository.commits.cut(MAIN, built)
+    assert repository.commits.write(MAIN, 0, built, cut, WHO) == 1
+    repository.commits.advance(MAIN, built, cut)
     assert (main.at("main@1", "large"), main.at("main@1", "small")) == (LARGE, b"small")
     assert main.changed() == [
         ("deleted", "d"),
@@ -145,7 +145,7 @@ def test_while_a_commit_is_made_its_changes_are_still_uncommitted(main: Branch) 
     main.link("a", "b")
     main.commit()
     main.write("a", b"CONTENT")
-    main.repository.freeze(MAIN)
+    main.repository.commits.freeze(MAIN)
     assert not main.repository.is_clean(MAIN)
     assert main.changed() == [("modified", "a"), ("modified", "b")]
 
@@ -154,31 +154,31 @@ def test_a_branch_with_a_commit_under_way_cannot_be_deleted(main: Branch) -> Non
     exp = RefName("exp")
     main.repository.create_branch(exp, main.repository.refs.get(MAIN).commit, WHO)
     Branch(main.repository, exp).write("file", b"content")
-    main.repository.freeze(exp)
+    main.repository.commits.freeze(exp)
     with pytest.raises(RefusedError):
         main.repository.delete_branch(exp, WHO)
 
 
 def test_two_commits_of_a_branch_cannot_be_made_at_once(main: Branch) -> None:
     main.write("file", b"content")
-    main.repository.freeze(MAIN)
+    main.repository.commits.freeze(MAIN)
     with pytest.raises(RefusedError):
-        main.repository.freeze(MAIN)
-    main.repository.thaw(MAIN)
+        main.repository.commits.freeze(MAIN)
+    main.repository.commits.thaw(MAIN)
     assert main.commit() == 1
 
 
 def test_a_commit_over_a_branch_that_was_moved_meanwhile_is_refused_and_loses_nothing(main: Branch) -> None:
     repository = main.repository
     main.write("file", b"content")
-    built = repository.conclude(repository.build(repository.freeze(MAIN)), "a message", "ann")
-    cut = repository.commit_cut(MAIN, built)
+    built = repository.commits.conclude(repository.commits.build(repository.commits.freeze(MAIN)), "a message", "ann")
+    cut = repository.commits.cut(MAIN, built)
     with repository.meta.write() as batch:
         repository.refs.advance(batch, MAIN, 0, repository.refs.get(MAIN).commit, WHO)
     with pytest.raises(ConflictError):
-        repository.write_commit(MAIN, 0, built, cut, WHO)
+        repository.commits.write(MAIN, 0, built, cut, WHO)
     repository.keeper.keep(cut)
-    repository.thaw(MAIN)
+    repository.commits.thaw(MAIN)
     assert main.changed() == [("added", "file")]
 
 

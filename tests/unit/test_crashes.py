@@ -124,7 +124,7 @@ def test_a_checkpoint_during_a_commit_holds_what_was_frozen_before_it(process: P
     """P32: fsync may come while a commit is made, and what it covers may never have been cut before."""
     process.main.mkdir("d")
     process.main.write("d/file", LARGE)
-    process.repository.freeze(MAIN)
+    process.repository.commits.freeze(MAIN)
     process.main.chmod("d", 0o700)
     process.repository.save()
     process.crash()
@@ -137,7 +137,7 @@ def test_a_checkpoint_that_fails_beside_a_freeze_loses_nothing_of_either(process
     process.main.write("cut", b"cut")
     cut = process.repository.keeper.cut()
     process.main.write("frozen", b"frozen")
-    process.repository.freeze(MAIN)
+    process.repository.commits.freeze(MAIN)
     process.main.write("live", b"live")
     process.repository.keeper.keep(cut)
     process.end()
@@ -148,8 +148,8 @@ def test_a_crash_in_the_middle_of_a_commit_leaves_everything_uncommitted(process
     """P17."""
     process.main.write("file", LARGE)
     process.repository.save()
-    candidate = process.repository.build(process.repository.freeze(MAIN))
-    process.repository.conclude(candidate, "a message", "ann")
+    candidate = process.repository.commits.build(process.repository.commits.freeze(MAIN))
+    process.repository.commits.conclude(candidate, "a message", "ann")
     process.crash()
     assert process.repository.refs.get(MAIN).number == 0
     assert process.main.changed() == [("added", "file")]
@@ -160,12 +160,12 @@ def test_a_crash_in_the_middle_of_a_commit_leaves_everything_uncommitted(process
 def test_a_crash_right_after_the_transaction_of_a_commit_finds_later_changes_on_top_of_it(process: Process) -> None:
     repository = process.repository
     process.main.write("file", LARGE)
-    frozen = repository.freeze(MAIN)
+    frozen = repository.commits.freeze(MAIN)
     process.main.write("file", b"later")
     process.main.write("new", b"new")
-    built = repository.conclude(repository.build(frozen), "a message", "ann")
-    cut = repository.commit_cut(MAIN, built)
-    assert repository.write_commit(MAIN, 0, built, cut, WHO) == 1
+    built = repository.commits.conclude(repository.commits.build(frozen), "a message", "ann")
+    cut = repository.commits.cut(MAIN, built)
+    assert repository.commits.write(MAIN, 0, built, cut, WHO) == 1
     process.crash()
     assert process.main.at("main@1", "file") == LARGE
     assert process.main.read("file") == b"later" + LARGE[5:]
@@ -176,7 +176,7 @@ def test_a_hard_linked_file_that_vanished_during_a_commit_that_crashed_is_gone(p
     process.main.write("a", b"content")
     process.main.link("a", "b")
     process.repository.save()
-    process.repository.freeze(MAIN)
+    process.repository.commits.freeze(MAIN)
     process.main.unlink("a")
     process.main.unlink("b")
     process.main.write("other", b"other")
@@ -246,11 +246,11 @@ def test_a_failed_commit_leaves_no_overlay_file_that_nothing_names(process: Proc
     process.main.commit()
     for name in ("small", "large", "gone"):
         process.main.truncate(name, 5)
-    process.repository.freeze(MAIN)
+    process.repository.commits.freeze(MAIN)
     process.main.truncate("small", 4)
     process.main.write("large", LARGE)
     process.main.unlink("gone")
-    process.repository.thaw(MAIN)
+    process.repository.commits.thaw(MAIN)
     process.repository.save()
     assert len(process.overlay_files()) == len(overlays_of(process.main.tree.table)) == 2
     process.crash()
@@ -261,9 +261,9 @@ def test_a_failed_commit_leaves_no_overlay_file_that_nothing_names(process: Proc
 def test_a_file_that_shrank_into_memory_leaves_no_overlay_file_behind(process: Process) -> None:
     process.main.write("file", LARGE)
     process.main.truncate("file", 5)
-    process.repository.freeze(MAIN)
+    process.repository.commits.freeze(MAIN)
     process.main.chmod("file", 0o600)  # the same content in two generations
-    process.repository.thaw(MAIN)
+    process.repository.commits.thaw(MAIN)
     process.main.write("file", b"x")
     process.repository.save()
     assert process.overlay_files() == set()
@@ -311,7 +311,7 @@ def test_a_commit_that_was_never_made_changes_no_inode_number(process: Process) 
     numbers = branch.find("x"), branch.find("y")
     process.repository.save()
     branch.rename("y", "x")
-    process.repository.build(process.repository.freeze(EXP))
+    process.repository.commits.build(process.repository.commits.freeze(EXP))
     process.crash()
     branch = process.branch(EXP)
     assert branch.names() == ["x", "y"]
@@ -322,7 +322,7 @@ def test_a_commit_that_was_never_made_gives_no_name_the_content_of_another(proce
     branch = on_a_new_branch(process)
     process.repository.save()
     branch.rename("y", "x")
-    process.repository.build(process.repository.freeze(EXP))
+    process.repository.commits.build(process.repository.commits.freeze(EXP))
     process.crash()
     branch = process.branch(EXP)
     assert branch.read("x") == b"the old x"

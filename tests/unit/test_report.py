@@ -6,9 +6,9 @@ import json
 import pytest
 
 from anabranch import report
+from anabranch.commit import Committed
 from anabranch.errors import BY_NAME, AnabranchError
 from anabranch.ids import ObjectId, RefName
-from anabranch.repo import Committed
 from anabranch.versions.diff import Change, ChangeKind
 from anabranch.versions.objects import Entry, EntryKind
 from anabranch.versions.refs import Ref

@@ -359,17 +359,17 @@ class WorkingTreeMachine(RuleBasedStateMachine):
 
     def _freeze(self) -> None:
         expected = self.repository.refs.get(self.state.name).number
-        frozen = self.repository.freeze(self.state.name)
+        frozen = self.repository.commits.freeze(self.state.name)
         self.commit = Commit(self.state, frozen, self._observed().copy(), expected)
 
     def _thaw(self, commit: Commit) -> None:
-        self.repository.thaw(commit.state.name)
+        self.repository.commits.thaw(commit.state.name)
         self.commit = None
 
     def _build(self, commit: Commit) -> None:
         changed = differences(commit.state.committed, commit.root)
         try:
-            commit.candidate = self.repository.build(commit.frozen)
+            commit.candidate = self.repository.commits.build(commit.frozen)
         except NothingToCommitError:
             assert not changed
             self._thaw(commit)
@@ -378,8 +378,8 @@ class WorkingTreeMachine(RuleBasedStateMachine):
 
     def _conclude(self, commit: Commit, candidate: Candidate) -> None:
         self.count += 1
-        commit.built = self.repository.conclude(candidate, f"message {self.count}", "ann")
-        commit.cut = self.repository.commit_cut(commit.state.name, commit.built)
+        commit.built = self.repository.commits.conclude(candidate, f"message {self.count}", "ann")
+        commit.cut = self.repository.commits.cut(commit.state.name, commit.built)
         commit.moment = self._moment()
 
     def _write_commit(self, commit: Commit) -> None:
@@ -387,7 +387,7 @@ class WorkingTreeMachine(RuleBasedStateMachine):
         assert commit.cut is not None
         assert commit.moment is not None
         name = commit.state.name
-        commit.number = self.repository.write_commit(name, commit.expected, commit.built, commit.cut, WHO)
+        commit.number = self.repository.commits.write(name, commit.expected, commit.built, commit.cut, WHO)
         self.moment = commit.moment
         commit.state.versions.append(Version(commit.number, commit.built.commit, commit.root))
         assert self.repository.resolve(f"{name}@{commit.number}").id == commit.built.commit
@@ -395,8 +395,8 @@ class WorkingTreeMachine(RuleBasedStateMachine):
     def _advance(self, commit: Commit) -> None:
         assert commit.built is not None
         assert commit.cut is not None
-        ended = self.repository.advance(commit.state.name, commit.built, commit.cut)
-        self.repository.sweep(self.repository.branch(commit.state.name).number, ended)
+        ended = self.repository.commits.advance(commit.state.name, commit.built, commit.cut)
+        self.repository.commits.sweep(self.repository.branch(commit.state.name).number, ended)
         self.commit = None
         self._holds(self.repository, commit.state.versions[-1])
 

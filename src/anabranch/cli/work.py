@@ -7,7 +7,7 @@ import click
 
 from anabranch import report
 from anabranch.cli.context import actor, branch_option, find, json_option, repository_option, show, show_json
-from anabranch.repo import check_message
+from anabranch.commit import check_message
 from anabranch.versions.diff import Change
 
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
+from anabranch.commit import Committed
 from anabranch.daemon import lock as locks
 from anabranch.daemon.protocol import (
     Commit,
@@ -28,7 +29,7 @@ from anabranch.daemon.protocol import (
 )
 from anabranch.errors import DaemonError, DeniedError
 from anabranch.ids import ObjectId, RefName
-from anabranch.repo import Committed, Repository
+from anabranch.repo import Repository
 from anabranch.store.layout import Layout, check
 from anabranch.versions.diff import Change
 from anabranch.versions.refs import Ref, Who

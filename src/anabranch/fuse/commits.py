@@ -16,12 +16,12 @@ from typing import Protocol
 
 import trio
 
-from anabranch.commit import Candidate
+from anabranch.commit import Candidate, Committed
 from anabranch.errors import RefusedError
 from anabranch.fuse.branches import BranchArea
 from anabranch.fuse.handles import Handles
 from anabranch.fuse.saver import Saver
-from anabranch.repo import Committed, Repository
+from anabranch.repo import Repository
 from anabranch.versions.refs import Who
 from anabranch.worktree.inodes import Inode
 
@@ -72,6 +72,7 @@ class Committer:
 
     def __init__(self, repository: Repository, kernel: Kernel, handles: Handles, saver: Saver) -> None:
         self._repository = repository
+        self._commits = repository.commits
         self._kernel = kernel
         self._handles = handles
         self._saver = saver
@@ -155,11 +156,11 @@ class Committer:
             name = area.branch.name
             expected = self._repository.refs.get(name).number
             async with self._instant(area):
-                frozen = self._repository.freeze(name)
+                frozen = self._commits.freeze(name)
             try:
-                candidate = await trio.to_thread.run_sync(self._repository.build, frozen, limiter=self._builders)
+                candidate = await trio.to_thread.run_sync(self._commits.build, frozen, limiter=self._builders)
             except BaseException:
-                self._repository.thaw(area.branch.name)
+                self._commits.thaw(area.branch.name)
                 raise
         except BaseException:
             lock.release()
@@ -171,23 +172,23 @@ class Committer:
         repository, area, candidate = self._repository, prepared.area, prepared.candidate
         name = area.branch.name
         try:
-            built = await trio.to_thread.run_sync(repository.conclude, candidate, message, who.actor)
+            built = await trio.to_thread.run_sync(self._commits.conclude, candidate, message, who.actor)
             async with self._saver.alone():
-                cut = repository.commit_cut(name, built)
+                cut = self._commits.cut(name, built)
                 try:
                     number = await trio.to_thread.run_sync(
-                        repository.write_commit, name, prepared.expected, built, cut, who
+                        self._commits.write, name, prepared.expected, built, cut, who
                     )
                 except BaseException:
                     repository.keeper.keep(cut)
                     raise
-                ended = repository.advance(name, built, cut)
+                ended = self._commits.advance(name, built, cut)
         except BaseException:
             self.abandon(prepared)
             raise
         self._release(prepared)
         try:
-            await trio.to_thread.run_sync(repository.sweep, prepared.area.branch.number, ended)
+            await trio.to_thread.run_sync(self._commits.sweep, prepared.area.branch.number, ended)
         except OSError as error:  # the commit is made; the next opening sweeps
             log.warning("rows of a commit that is made could not be swept: %s", error)
         return Committed(name, number, built.commit, candidate.files, candidate.added)
@@ -195,7 +196,7 @@ class Committer:
     def abandon(self, prepared: Prepared) -> None:
         """Let a prepared commit go: everything is uncommitted again."""
         if prepared.open:
-            self._repository.thaw(prepared.area.branch.name)
+            self._commits.thaw(prepared.area.branch.name)
             self._release(prepared)
 
     def _release(self, prepared: Prepared) -> None:

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import trio
 
+from anabranch.commit import MESSAGE_MAX, check_message
 from anabranch.errors import AnabranchError, RefusedError
 from anabranch.fuse.branches import BranchArea
 from anabranch.fuse.commits import Committer, Prepared
 from anabranch.fuse.control import failed
 from anabranch.fuse.handles import Handle
 from anabranch.fuse.roots import RootArea
-from anabranch.repo import MESSAGE_MAX, check_message, user_name
+from anabranch.repo import user_name
 from anabranch.report import committed_text
 from anabranch.versions.refs import Who
 from anabranch.worktree.inodes import Inode

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import trio
 
+from anabranch.commit import check_message
 from anabranch.daemon import guard, mounts
 from anabranch.daemon import lock as locks
 from anabranch.daemon.client import perform
@@ -22,7 +23,7 @@ from anabranch.errors import AnabranchError, DeniedError
 from anabranch.fuse import pyfuse
 from anabranch.fuse.operations import Operations
 from anabranch.ids import RefName
-from anabranch.repo import Repository, check_message
+from anabranch.repo import Repository
 from anabranch.store.layout import check
 from anabranch.versions.refs import Who
 

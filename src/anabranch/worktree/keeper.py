@@ -136,6 +136,10 @@ class Keeper:
         self._journaled, self._size = {}, 0
         self._journal.forget(until)
 
+    def sweep(self, number: int, generation: int) -> None:
+        """Delete what is left of the rows of a working tree's generation that ended. Any thread, beside others."""
+        checkpoint.sweep(self._meta, number, generation)
+
     def after(self, cut: Cut) -> None:
         """Delete the overlay files that no row names any more."""
         self.space.pending = max(0, self.space.pending - cut.taken_in)

@@ -20,7 +20,7 @@ from anabranch.testing import consistency
 from anabranch.versions.diff import Change, ChangeKind
 from anabranch.versions.manifests import of
 from anabranch.versions.objects import Entry, EntryKind, get_commit
-from anabranch.versions.refs import Operation, Refs
+from anabranch.versions.refs import Operation
 from anabranch.versions.trees import Version
 from tests.unit.helpers import (
     GID,
@@ -217,7 +217,7 @@ class HistoryMachine(RuleBasedStateMachine):
             self._scratch.__exit__(None, None, None)
 
     def _keep_time(self) -> None:
-        self.repository.refs = Refs(self.repository.meta, self.repository.objects, lambda: self.now)
+        self.repository.refs.clock = lambda: self.now
 
     def _append(self, name: RefName, operation: Operation, made: Made | None) -> int:
         log = self.logs[name]

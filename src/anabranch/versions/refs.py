@@ -98,7 +98,7 @@ class Refs:
     def __init__(self, meta: Environment, objects: ObjectStore, clock: Callable[[], int] = time.time_ns) -> None:
         self._meta = meta
         self._objects = objects
-        self._clock = clock
+        self.clock = clock
 
     # --- reading ---
 
@@ -139,7 +139,7 @@ class Refs:
         Raises RefusedError when the clock is more than a day behind the last row.
         """
         row = self.row(name, self._last_number(name))
-        if row is not None and row.time_ns - self._clock() > DAY:
+        if row is not None and row.time_ns - self.clock() > DAY:
             raise RefusedError(
                 f"the clock is more than a day behind the last version of {name}",
                 hint="set the clock, or say 'ana commit --any-clock'",
@@ -172,7 +172,7 @@ class Refs:
         low, high = 0, self._last_number(name) + 1
         if high == 0:
             self.get(name)
-        if revision.time_ns >= self._clock():
+        if revision.time_ns >= self.clock():
             raise NotFoundError(f"that time of {name} is not yet past", hint=f"for its last commit, say {name}")
         while low < high:
             middle = (low + high) // 2
@@ -217,7 +217,7 @@ class Refs:
         self, batch: Batch, name: RefName, operation: Operation, commit: ObjectId, who: Who, *,
         is_tag: bool = False, detail: str = "",
     ) -> int:  # fmt: skip
-        clock = self._clock()
+        clock = self.clock()
         number, time_ns, previous = 0, clock, b""
         if (last := batch.last(LOGS, _log_prefix(name))) is not None:
             what = f"the newest row of the log of {name}"

@@ -196,8 +196,9 @@ class Commits:
     def cut(self, name: RefName, built: Built) -> Cut:
         """Step 4, in the thread of the working trees: the rows that go with the commit."""
         branch = self._branch(name)
+        rebased = cuts.rebased_rows(branch.number, branch.tree.table.rebased(built))
         cut = self._keeper.cut()
-        cut.rows |= cuts.rebased_rows(branch.number, branch.tree.table.rebased(built))
+        cut.rows |= rebased
         return cut
 
     def write(self, name: RefName, expected: int, built: Built, cut: Cut, who: Who) -> int:

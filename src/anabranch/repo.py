@@ -258,7 +258,8 @@ class Repository:
             batch.delete(WORKTREES, checked.encode())
         self.keeper.branches.pop(checked, None)
         if branch is not None:
-            checkpoint.sweep(self.meta, branch.number)
+            with contextlib.suppress(OSError):  # the branch is deleted; rows that nobody names mean nothing
+                checkpoint.sweep(self.meta, branch.number)
 
     def _branch_ref(self, name: RefName) -> Ref:
         ref = self.refs.get(name)

@@ -3,6 +3,7 @@
 A crash is closing a repository without a checkpoint: LMDB and the overlay files keep what they had.
 """
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -395,3 +396,72 @@ def test_a_damaged_journal_is_an_error_that_says_what_to_do_and_history_stays_re
     process.main.write("file", b"three")
     process.end()
     assert process.main.read("file") == b"three"
+
+
+def test_a_record_whose_sync_failed_is_not_read_back_over_a_later_commit(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process.main.mkdir("d")
+    process.main.commit()
+    process.main.write("small", b"content")
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, "the disk said so once")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", fail)
+        with pytest.raises(OSError, match="the disk said so once"):
+            process.repository.save()
+    assert process.main.commit() == 2
+    process.crash()
+    assert process.main.changed() == []
+    assert process.main.read("small") == b"content"
+
+
+def test_an_overlay_file_that_nobody_wrote_to_is_brought_to_disk_too(process: Process) -> None:
+    """A row names it: without its name, the number would be given to another file."""
+    process.main.write("large", LARGE)
+    process.main.commit()
+    process.main.truncate("large", 90_000)
+    cut = process.repository.keeper.cut()
+    assert cut.sync == {int(name) for name in process.overlay_files()} != set()
+    process.repository.keeper.keep(cut)
+
+
+def test_a_commit_is_made_though_the_journal_cannot_be_cleared(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process.main.write("file", b"content")
+    process.repository.save()
+
+    def fail(path: Path, *, missing_ok: bool = False) -> None:
+        raise OSError(errno.EIO, "not now")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", fail)
+        assert process.main.commit() == 1
+    process.crash()
+    assert process.main.changed() == []
+
+
+def test_what_is_in_memory_only_is_counted_against_the_room_on_the_disk(process: Process) -> None:
+    """P45: a row holds the whole of a small file, however little of it was written."""
+    process.main.make("file")
+    before = process.repository.space.pending
+    process.main.truncate("file", 60_000)
+    assert process.repository.space.pending - before >= 60_000
+    process.repository.save()
+    assert process.repository.space.pending == 0
+    process.main.write("file", b"x")
+    assert process.repository.space.pending >= 60_000
+
+
+def test_a_copy_of_the_reserve_that_holds_nothing_is_filled_again(process: Process) -> None:
+    process.repository.close()
+    reserve = process.path / "reserve"
+    size = reserve.stat().st_size
+    reserve.unlink()
+    with reserve.open("wb") as file:
+        file.truncate(size)
+    process.repository = Repository(process.path, writable=True)
+    assert reserve.stat().st_blocks * 512 >= size

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from anabranch.errors import DamagedError
 from anabranch.worktree import journal
-from anabranch.worktree.journal import Journal, Journaled, Row
+from anabranch.worktree.cuts import Row
+from anabranch.worktree.journal import Journal, Journaled
 from tests.unit.helpers import examples, scratch
 
 rows = st.lists(st.tuples(st.sampled_from(["nodes", "names"]), st.binary(max_size=20), st.none() | st.binary()))

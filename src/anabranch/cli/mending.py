@@ -10,6 +10,7 @@ import click
 from anabranch import report
 from anabranch.cli.context import find, json_option, repository_option, show, show_json
 from anabranch.daemon import lock as locks
+from anabranch.daemon.client import PATIENCE
 from anabranch.errors import DamagedError
 from anabranch.store.layout import check
 from anabranch.store.reindex import Progress, rebuild
@@ -31,7 +32,7 @@ def reindex(repository: Path | None, as_json: bool) -> None:
     Exit code 4: something in the volumes is damaged; it is named, and everything else is indexed.
     """
     layout = check(find(repository, None).path, writable=True)
-    with locks.acquire(layout), _progress() as progress:
+    with locks.acquire(layout, patience=PATIENCE), _progress() as progress:
         rebuilt = rebuild(layout.path, progress)
     show_json(report.reindexed_json(rebuilt)) if as_json else show(report.reindexed_text(rebuilt))
     if rebuilt.damaged or rebuilt.lost:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from anabranch.errors import BY_NAME, AnabranchError, DaemonError, DeniedError, 
 from anabranch.store.layout import Layout, check
 
 _LOG_BYTES = 4 * 1024 * 1024
+_BUSY_WITHIN = 1.0
+"""Seconds for which a mount may be busy because its own daemon has something written back."""
+_PAUSE = 0.1
 _UNMOUNT_SECONDS = 3600.0
 _ENDS_WITHIN = 5.0
 """Seconds that a daemon that cannot start, or was killed, is given to end."""
@@ -262,8 +266,14 @@ def umount(directory: Path) -> None:
 
 def _unmount(point: Path, *, lazily: bool) -> None:
     command = ["fusermount3", "-u", *(["-z"] if lazily else []), str(point)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
+    end = time.monotonic() + _BUSY_WITHIN
+    while True:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return
+        if "busy" in done.stderr and time.monotonic() < end:
+            time.sleep(_PAUSE)
+            continue
         why = done.stderr.strip() or f"fusermount3 ended with {done.returncode}"
         hint = f"programs have files open there, or stand in it: fuser -vm {point}" if "busy" in why else None
         raise RefusedError(f"cannot unmount {point}: {why}", hint=hint)

@@ -24,6 +24,8 @@ def abort(device: str, directory: str) -> None:
     By fusectl, which the mount's owner may; where that is not mounted only root can do it, by a forced unmount. That is
     to give up the connection only: while we hold the directory it stays, and nobody writes into what lies under it.
     """
+    if mount_id(device) is None:
+        return
     minor = device.partition(":")[2]
     with contextlib.suppress(OSError):
         Path(f"/sys/fs/fuse/connections/{minor}/abort").write_text("1")
@@ -34,13 +36,21 @@ def abort(device: str, directory: str) -> None:
         os.close(held)
 
 
+def mount_id(device: str) -> str | None:
+    """The number that the kernel gave the mount of a device; None if it is gone."""
+    rows = (line.split() for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines())
+    return next((row[0] for row in rows if row[2] == device), None)
+
+
 def main(device: str, directory: str, daemon: str) -> None:
     """Wait until the daemon, our parent, dies. It kills us when it ends by itself."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1)
+    watched = mount_id(device)
     if os.getppid() == int(daemon):
         signal.sigwait({signal.SIGUSR1})
-    abort(device, directory)
+    if mount_id(device) == watched:  # numbers of devices come again
+        abort(device, directory)
 
 
 if __name__ == "__main__":

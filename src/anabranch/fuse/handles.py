@@ -90,6 +90,11 @@ class Handles:
         if known is None:
             area.remembered(ino)
 
+    def moved(self, ino: Inode, place: Place) -> None:
+        """What the kernel knows has another name: at the old one there may be something else soon."""
+        if ino in self._places:
+            self._places[ino] = place
+
     def forget(self, ino: Inode, times: int) -> None:
         """The kernel gave the inode back so many times."""
         known = self._known.get(ino)

@@ -107,8 +107,8 @@ async def _main(repository: Repository, mount_point: Path, ready: Callable[[], N
                 f"the kernel refused the mount at {mount_point}", hint="the daemon's log says what fusermount3 answered"
             ) from error
         try:
-            watching = _watch_over(mount_point)
             server = Server(repository.layout.socket, _handler(operations, trio.lowlevel.current_trio_token()))
+            watching = _watch_over(mount_point)
             try:
                 nursery.start_soon(operations.saver.run)
                 nursery.start_soon(operations.saver.settle_idle)

@@ -27,7 +27,7 @@ from anabranch.repo import Repository
 from anabranch.versions.contents import NotLoaded
 from anabranch.versions.objects import EntryKind
 from anabranch.worktree.inodes import Inode, kind_of_mode
-from anabranch.worktree.tree import AttributeChanges, failure
+from anabranch.worktree.tree import RENAME_EXCHANGE, AttributeChanges, failure
 
 log = logging.getLogger(__name__)
 
@@ -166,6 +166,10 @@ class Operations:
         async with self._quiet(area, name):
             await self.committer.passage(area)
             area.rename(parent, name, new_parent, new_name, flags, caller.uid)
+        if area is not self.root:
+            self.handles.moved(area.lookup(new_parent, new_name).attributes.ino, (new_parent, new_name))
+            if flags & RENAME_EXCHANGE:
+                self.handles.moved(area.lookup(parent, name).attributes.ino, (parent, name))
 
     @asynccontextmanager
     async def _quiet(self, area: Area, name: bytes) -> AsyncIterator[None]:
@@ -280,7 +284,7 @@ class Operations:
 
     async def fsync(self) -> None:
         """Make everything up to now durable: content, attributes, names, ancestors."""
-        await self.saver.sync()
+        await self.saver.fsync()
 
     async def release(self, number: int) -> None:
         """The last descriptor of an open file was closed."""

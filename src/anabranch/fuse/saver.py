@@ -4,6 +4,7 @@ Requests that wait together are served by one cut. A commit keeps others out for
 written in the order in which they were cut.
 """
 
+import errno
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -40,6 +41,9 @@ class Saver:
         self._writer = trio.CapacityLimiter(1)
         self._asked = 0
         self._saved = 0
+        self._unsettled = False
+        self._owed: OSError | None = None
+        """What went wrong while nobody waited: the disk tells it once, so the next fsync must hear it."""
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
@@ -57,6 +61,13 @@ class Saver:
             covers = self._asked
             await self._save()
             self._saved = covers
+
+    async def fsync(self) -> None:
+        """The same, for a program. Raises also what went wrong since the last time."""
+        await self.sync()
+        if (error := self._owed) is not None:
+            self._owed = None
+            raise error
 
     async def _save(self) -> None:
         keeper = self._repository.keeper
@@ -76,9 +87,21 @@ class Saver:
             try:
                 await trio.to_thread.run_sync(keeper.take_in, taken)
             except BaseException:
-                async with self._lock:
-                    keeper.put_back(taken)
+                with trio.CancelScope(shield=True):  # at an unmount, too, or the last save would forget these records
+                    async with self._lock:
+                        keeper.put_back(taken)
                 raise
+
+    async def _settle_all(self) -> None:
+        """What cannot be ingested goes into the journal as it is: it must not keep the rest from being saved."""
+        try:
+            for branch in list(self._repository.keeper.branches.values()):
+                await self._settle(branch)
+            self._unsettled = False
+        except Exception as error:
+            if not self._unsettled:
+                log.error("small files could not be ingested; they are kept in the journal: %s", error)
+            self._unsettled = True
 
     async def _settle(self, branch: Branch) -> None:
         repository, table = self._repository, branch.tree.table
@@ -102,11 +125,12 @@ class Saver:
     async def _settle_one(self, branch: Branch) -> bool:
         repository, table = self._repository, branch.tree.table
         chosen = settle.choose_idle(table, self._handles.writing(), time.monotonic_ns())
-        if chosen is None or repository.space.is_low():
+        if chosen is None:
             return False
         place = repository.layout.overlays
         arguments = (repository.objects, repository.contents, place, chosen, trio.from_thread.check_cancelled)
         try:
+            repository.space.check(0)
             settle.settle(table, [chosen], [await trio.to_thread.run_sync(settle.store_idle, *arguments)])
         except Exception as error:  # perhaps written to meanwhile: it stays where it is
             log.warning("inode %d could not be ingested ahead of a commit: %s", chosen.ino, error)
@@ -123,8 +147,7 @@ class Saver:
                 keeper.space.restore()
                 if not keeper.has_unsaved():
                     continue
-                for branch in list(keeper.branches.values()):
-                    await self._settle(branch)
+                await self._settle_all()
                 await self.sync()
                 if keeper.wants_checkpoint():
                     await self._take_in()
@@ -133,5 +156,7 @@ class Saver:
                 if not failed:
                     log.error("the working trees could not be saved; trying again every second: %s", error)
                 failed = True
+                if error.errno == errno.EIO:
+                    self._owed = error
             except Exception:
                 log.exception("BUG: the working trees could not be saved; trying again")

@@ -65,7 +65,7 @@ class Layout:
 
     @property
     def lock(self) -> Path:
-        """Locked, and naming the process, by whoever may write."""
+        """Says who may write; what is locked is the folder."""
         return self.path / "lock"
 
     @property

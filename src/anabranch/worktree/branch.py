@@ -68,5 +68,6 @@ def open_worktree(
         generation=row.generations[-1],
     )
     space.insisting(lambda: checkpoint.sweep_stale(meta, row))
-    cuts.load(meta, row, table)
+    stale = cuts.load(meta, row, table)
+    space.insisting(lambda: meta.set_all(stale))
     return WorkingTree(table, numbers, sources, space)

@@ -12,7 +12,7 @@ from anabranch.store.env import Batch, Environment
 from anabranch.store.meta import NAMES, NODES, SETTINGS, WORKTREES
 from anabranch.store.records import seal, unseal
 from anabranch.worktree import journal
-from anabranch.worktree.cuts import EXTENTS, GENERATION, NUMBER, PLACE, WORKTREE, Key, WorktreeRow
+from anabranch.worktree.cuts import EXTENTS, GENERATION, NUMBER, PLACE, WORKTREE, Key, Row, WorktreeRow
 
 _POSITION = b"journal"
 _SWEEP = 4096
@@ -71,10 +71,10 @@ def _put_position(batch: Batch, number: int) -> None:
     batch.put(SETTINGS, _POSITION, seal(number.to_bytes(8, "little")))
 
 
-def _placed(meta: Environment, rows: Mapping[Key, bytes | None]) -> list[journal.Row]:
+def _placed(meta: Environment, rows: Mapping[Key, bytes | None]) -> list[Row]:
     """The rows with the keys that they have in the tables. Those of a branch that was deleted since are left out."""
     names = {WORKTREE.unseal(row, f"working tree of {name!r}").number: name for name, row in meta.scan(WORKTREES)}
-    placed: list[journal.Row] = []
+    placed: list[Row] = []
     for (table, key), value in rows.items():
         number = NUMBER.unpack_from(key)[0]
         if number in names:

@@ -96,6 +96,7 @@ class Overlays:
         """Make an empty overlay file; its number is never used again while this process lives."""
         number = 1 + max(self.numbers(), default=0) if self._next is None else self._next
         self._next = number + 1
+        self.unsynced.add(number)  # its name must be on disk before a row has it
         self._keep(number, os.open(self._directory / str(number), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         return number
 

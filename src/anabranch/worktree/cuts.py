@@ -29,6 +29,8 @@ _SEGMENT = struct.Struct(">IIQI")
 _CHILD = struct.Struct("<Q")
 _RANGES: Codec[tuple[list[int], list[int]]] = Codec(tuple[list[int], list[int]], "ranges of an overlay file")
 
+Row = tuple[str, bytes, bytes | None]
+"""Table, key, and value or None where the row is gone."""
 Key = tuple[str, bytes]
 """A table and a key in it."""
 
@@ -109,10 +111,12 @@ def rebased_rows(number: int, directories: Iterable[Node]) -> dict[Key, bytes | 
     return {(NODES, PLACE.pack(number, node.generation, node.ino)): encode_node(node) for node in directories}
 
 
-def load(meta: Environment, row: WorktreeRow, table: Table) -> None:
+def load(meta: Environment, row: WorktreeRow, table: Table) -> list[Row]:
     """Fill a fresh table with the rows of its generations, the newer over the older.
 
     With more than one generation, a commit was cut short: all is live again, and will be written anew.
+
+    Returns rows that nothing names, as deletions: overlay files that are made later get the same numbers.
     """
     for generation in row.generations:
         prefix = GENERATION.pack(row.number, generation)
@@ -129,24 +133,25 @@ def load(meta: Environment, row: WorktreeRow, table: Table) -> None:
             elif parent in table.nodes:
                 table.nodes[parent].changes[name] = child
     table.adopt()
-    _load_ranges(meta, row.number, table)
+    stale = _load_ranges(meta, row.number, table)
     if len(row.generations) > 1:
         table.touched.update(table.dirty)
         table.touched_names.update((ino, name) for ino in table.dirty for name in table.nodes[ino].changes)
         table.touched_names.update((table.root, link_name(link_id)) for link_id in table.dead_links)
+    return stale
 
 
-def _load_ranges(meta: Environment, number: int, table: Table) -> None:
-    """Fill in what overlay files hold. Ranges of files that nothing names any more are deleted: numbers come again."""
+def _load_ranges(meta: Environment, number: int, table: Table) -> list[Row]:
+    """Fill in what overlay files hold; returns how to delete the ranges of files that nothing names any more."""
     overlays = {overlay.number: overlay for overlay in _overlays(table)}
-    stale: list[tuple[str, bytes, bytes | None]] = []
+    stale: list[Row] = []
     for key, value in meta.scan(NODES, GENERATION.pack(number, EXTENTS)):
         _, _, overlay_number, segment = _SEGMENT.unpack(key)
         if (overlay := overlays.get(overlay_number)) is None:
             stale.append((NODES, key, None))
         else:
             overlay.hold(segment, *_RANGES.unseal(value, f"ranges of overlay file {overlay_number}"))
-    meta.set_all(stale)
+    return stale
 
 
 def _overlays(table: Table) -> Iterator[OverlayContent]:

@@ -5,6 +5,7 @@ is the end of the last file; anything else that cannot be read is damage. Files 
 record; what stands in a file from the number on that names the next file counts for nothing. docs/format.md, "Journal".
 """
 
+import contextlib
 import os
 import struct
 from collections.abc import Iterator
@@ -15,9 +16,7 @@ from anabranch.errors import DamagedError
 from anabranch.store.codec import Codec
 from anabranch.store.layout import sync_directory
 from anabranch.store.records import checksum
-
-Row = tuple[str, bytes, bytes | None]
-"""Table, key, and value or None where the row is gone."""
+from anabranch.worktree.cuts import Row
 
 _HEAD = struct.Struct("<4sIQQ")
 _CHECKSUM = 8
@@ -67,11 +66,18 @@ class Journal:
             _write(self._file, record, self._end)
             os.fdatasync(self._file)
         except OSError:
-            self.close()  # nobody knows what is at its end now: the next record begins another file
+            self._give_up()
             raise
         self._end += len(record)
         self.next += 1
         return len(record)
+
+    def _give_up(self) -> None:
+        """Nobody knows what is at the end of the file now: take it away, and let the next record begin another."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self._end)
+        self.close()
 
     def _begin(self) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
@@ -90,10 +96,14 @@ class Journal:
         return self.next
 
     def forget(self, before: int) -> None:
-        """Delete the files of records before a number at which the journal was turned: they are kept elsewhere."""
-        for number, path in _files(self._directory):
-            if number < before:
-                path.unlink(missing_ok=True)
+        """Delete the files of records before a number at which the journal was turned: they are kept elsewhere.
+
+        What cannot be deleted now is deleted the next time.
+        """
+        with contextlib.suppress(OSError):
+            for number, path in _files(self._directory):
+                if number < before:
+                    path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the file; the next record begins another."""
@@ -130,7 +140,7 @@ def read(directory: Path, first: int) -> Journaled:
             if number > first:
                 records.append(rows)
         expected, dropped = number, len(data)
-        if stop is None and _goes_on(data, number):
+        if stop is None and _goes_on(data, max(number, first - 1)):
             raise _damaged(directory, f"record {number} of the journal is damaged: {path}")
     return Journaled(records, dropped)
 

@@ -50,12 +50,6 @@ class Keeper:
             self._unwritten.rows or any(table.touched or table.touched_names or table.doomed for table in tables)
         )
 
-    def collect(self) -> None:
-        """Encode what changed since the last time, so that the next cut has less to do."""
-        for branch in self.branches.values():
-            if branch.tree.table.touched or branch.tree.table.touched_names:
-                cuts.cut_table(self._unwritten, branch.number, branch.tree.table)
-
     def cut(self) -> Cut:
         """Everything of all open working trees that is not yet kept, at this instant."""
         cut, self._unwritten = self._unwritten, Cut()
@@ -134,7 +128,7 @@ class Keeper:
         until = self._journal.turn()
         checkpoint.take_in_ending(self._meta, self._journaled | cut.rows, until, ending)
         self._journaled, self._size = {}, 0
-        self._journal.forget(until)
+        self._journal.forget(until + 1)  # an append that failed may have left a record of the next number
 
     def sweep(self, number: int, generation: int) -> None:
         """Delete what is left of the rows of a working tree's generation that ended. Any thread, beside others."""
@@ -149,7 +143,11 @@ class Keeper:
     def save(self) -> None:
         """Cut, write and clean up in one."""
         cut = self.cut()
-        self.write(cut)
+        try:
+            self.write(cut)
+        except BaseException:
+            self.keep(cut)
+            raise
         self.after(cut)
 
     def close(self) -> None:

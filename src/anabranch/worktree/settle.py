@@ -62,7 +62,7 @@ def put_off(chosen: Chosen, now_ns: int) -> None:
 
 
 def store(objects: ObjectStore, chunks: ChunkStore, sources: Sources, chosen: list[Chosen]) -> list[Stored]:
-    """Ingest them, durably. Any thread may do this; `sources` is its own."""
+    """Ingest small ones, durably. Any thread may do this: no overlay file is read."""
     ingest = Ingest(chunks, sources)
     stored = [ingest.run(each.copy) for each in chosen]
     chunks.flush()

@@ -26,7 +26,7 @@ class Space:
 
     def __init__(self, reserve: Path) -> None:
         self._reserve = reserve
-        self._held = reserve.exists()
+        self._held = False
         self.pending = 0
         """Bytes that were taken in and are in memory only."""
         self.restore()
@@ -50,7 +50,7 @@ class Space:
         try:
             return call()
         except OSError as error:
-            if error.errno != errno.ENOSPC or not self._held:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._held:
                 raise
         self._reserve.unlink(missing_ok=True)
         self._held = False
@@ -58,14 +58,15 @@ class Space:
 
     def restore(self) -> None:
         """Make the reserve anew if it was let go and there is room for it, and for something besides."""
-        if self._held or self.free() < RESERVE + 2 * MARGIN:
+        if self._held:
             return
-        descriptor = os.open(self._reserve, os.O_WRONLY | os.O_CREAT, 0o600)
-        try:
-            os.posix_fallocate(descriptor, 0, RESERVE)
-            self._held = True
-        except OSError:
-            with contextlib.suppress(OSError):
-                self._reserve.unlink()
-        finally:
-            os.close(descriptor)
+        with contextlib.suppress(OSError):  # it is tried again
+            there = self._reserve.exists()
+            if not there and self.free() < RESERVE + 2 * MARGIN:
+                return
+            descriptor = os.open(self._reserve, os.O_WRONLY | os.O_CREAT, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, RESERVE)  # a copy of a repository may have a hole in its place
+                self._held = True
+            finally:
+                os.close(descriptor)

@@ -144,6 +144,7 @@ class WorkingTree:
         if not node.link_id:
             self.table.make_link(ino, os.urandom(16))
         node.links += 1
+        self._space.pending += ROW
         node.ctime_ns = self._now()
         self.table.attach(parent, name, ino)
         self._stamp(directory, node.ctime_ns, 0)
@@ -265,14 +266,15 @@ class WorkingTree:
 
         `by_kernel`: the bytes come from its write-back cache, and the time at which they were written comes apart.
         """
-        self._space.check(len(data))
+        cost = max(len(data), self._in_memory(ino, offset + len(data)))
+        self._space.check(cost)
         content = self._writable(ino, offset + len(data))
         node = self.table.own(ino)
         if isinstance(content, OverlayContent):
             content.write(self.sources.overlays, offset, data)
         else:
             content.write(offset, data)
-            self._space.pending += len(data)
+            self._space.pending += cost
         node.size = content.size
         if by_kernel:
             self.table.arrivals[ino] = self._now()
@@ -296,10 +298,23 @@ class WorkingTree:
             self.table.doom(node.content)
             node.content = MemoryContent(b"", self.table.generation)
         else:
+            cost = self._in_memory(ino, size)
+            if size > node.size:
+                self._space.check(cost)
             self._writable(ino, size).truncate(size)
+            self._space.pending += cost
             node = self.table.own(ino)
         node.size = size
         self._drop_privileges(node)
+
+    def _in_memory(self, ino: Inode, end: int) -> int:
+        """About how many bytes a change up to `end` adds to what is in memory, and in no row: for small files only."""
+        content = self.table.get(ino).content
+        size = max(end, content.size)
+        if size > MEMORY_MAX:
+            return 0
+        held = isinstance(content, MemoryContent) and ino in self.table.touched
+        return size - content.size if held else size
 
     def _writable(self, ino: Inode, end: int) -> MemoryContent | OverlayContent:
         """The content of a file, made fit to be written up to `end`: in the live generation, in memory if small."""

@@ -131,7 +131,8 @@ def _watch_over(mount_point: Path) -> subprocess.Popen[bytes]:
     mount = mounts.at(mount_point)
     device = "" if mount is None else mount.device
     script = [sys.executable, "-I", "-S", guard.__file__, device, str(mount_point), str(os.getpid())]
-    return subprocess.Popen(script, stdin=subprocess.DEVNULL, cwd="/", start_new_session=True)
+    nothing = subprocess.DEVNULL  # not our log: it would keep the repository's disk busy
+    return subprocess.Popen(script, stdin=nothing, stdout=nothing, stderr=nothing, cwd="/", start_new_session=True)
 
 
 async def _announce(mount_point: Path, ready: Callable[[], None]) -> None:

@@ -83,8 +83,19 @@ class Disk:
         self.top.mkdir()
 
     def attach(self) -> None:
-        """Mount it."""
-        subprocess.run(["mount", "-o", "loop", self.image, self.top], check=True)
+        """Mount it. As long as another mount namespace has the one that was cut off, the kernel gives that again."""
+
+        def alive() -> bool:
+            subprocess.run(["mount", "-o", "loop", self.image, self.top], check=True)
+            try:
+                (self.top / "alive").touch()
+                (self.top / "alive").unlink()
+            except OSError:
+                self.detach()
+                return False
+            return True
+
+        wait_for(alive, "the disk to be another one than that which was cut off")
 
     def cut(self) -> None:
         """Nothing reaches it any more."""

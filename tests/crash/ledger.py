@@ -56,15 +56,16 @@ class Ledger:
     """When and why the program found the mount gone."""
 
 
-def read(path: Path) -> Ledger:
-    """What a program has written."""
+def read(path: Path, *, until: float = float("inf")) -> Ledger:
+    """What a program has written. What was acknowledged at `until` or later counts as not acknowledged."""
     ledger = Ledger([], None)
     for text in path.read_text().splitlines():
         line = json.loads(text)
         if "begin" in line:
             ledger.records.append(Record(line["begin"], line["at"]))
         elif "end" in line:
-            ledger.records[-1].ended, ledger.records[-1].said = line["at"], line["end"]
+            if line["at"] < until:
+                ledger.records[-1].ended, ledger.records[-1].said = line["at"], line["end"]
         else:
             ledger.failed = line["at"], line["failed"]
     return ledger

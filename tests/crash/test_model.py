@@ -1,10 +1,12 @@
 """The judge of the crashes, without any: it must be able to find fault."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from tests.crash.ledger import Op, Record
+from tests.crash.ledger import Op, Record, read
 from tests.crash.model import GRACE, Found, History, content, instant, replay
 
 SECOND = 1_000_000_000
@@ -30,6 +32,13 @@ def test_what_was_fsynced_must_be_there():
     for wrong in ({}, {"a": found(content(1, 99))}, {"a": found(content(2, 100))}, {"a": found(content(1, 100), 8)}):
         with pytest.raises(AssertionError, match="top/a: expected"):
             judge(history, wrong)
+
+
+def test_what_was_acknowledged_once_the_power_was_off_counts_for_nothing(tmp_path: Path):
+    lines = [{"at": 1, "begin": {"do": "sync"}}, {"at": 2, "end": {}}, {"at": 3, "begin": {}}, {"at": 5, "end": {}}]
+    (tmp_path / "ledger").write_text("\n".join(map(json.dumps, lines)))
+    assert [record.ended for record in read(tmp_path / "ledger").records] == [2, 5]
+    assert [record.ended for record in read(tmp_path / "ledger", until=5).records] == [2, None]
 
 
 def test_what_was_not_fsynced_may_be_missing_for_5_seconds():

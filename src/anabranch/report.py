@@ -12,7 +12,7 @@ import msgspec
 
 from anabranch.commit import Committed
 from anabranch.ids import RefName, short
-from anabranch.repo import VersionName
+from anabranch.repo import Restored, VersionName
 from anabranch.store.reindex import Rebuilt
 from anabranch.versions.diff import Change, ChangeKind
 from anabranch.versions.objects import Entry, EntryKind, Form
@@ -234,6 +234,19 @@ def committed_json(done: Committed) -> Json:
         "version": f"{done.branch}@{done.number}", "branch": done.branch, "number": done.number, "id": done.id.hex(),
         "files": done.files, "added_bytes": done.added,
     }  # fmt: skip
+
+
+def restored_text(branch: RefName, source: VersionName, done: Restored) -> str:
+    """`main restored from main@12 3f9ac2e1  3 files put back, 1 name taken away`."""
+    return (
+        f"{branch} restored from {source} {short(source.id)}  {plural(done.files, 'file')} put back,"
+        f" {plural(done.removed, 'name')} taken away\n"
+    )
+
+
+def restored_json(branch: RefName, source: VersionName, done: Restored) -> Json:
+    """A restore's result for scripts."""
+    return {"branch": branch, "from": version_json(source), "files": done.files, "removed": done.removed}
 
 
 # --- names ---

@@ -8,15 +8,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from anabranch import repo
+from anabranch.errors import NothingToCommitError
 from anabranch.ids import RefName
 from anabranch.repo import Repository
 from anabranch.versions.contents import NotLoaded
 from anabranch.versions.objects import EntryKind
 from anabranch.versions.refs import Who
 from anabranch.worktree.inodes import Inode
+from anabranch.worktree.restore import Stale
 from anabranch.worktree.tree import AttributeChanges, WorkingTree
 
 MAIN = RefName("main")
@@ -148,6 +151,16 @@ class Branch:
 
     def commit(self, message: str = "a message") -> int:
         return self.repository.commit(self.name, message, WHO).number
+
+    def restore(self, *paths: str, revision: str | None = None) -> Stale:
+        """Put back what a version holds, by default the last one."""
+        source = self.repository.resolve(revision or self.name).id
+        return self.repository.restore(self.name, source, [os.fsencode(path) for path in paths])[1]
+
+    def commit_nothing(self) -> None:
+        """There must be nothing to commit."""
+        with pytest.raises(NothingToCommitError):
+            self.commit()
 
     def changed(self) -> list[tuple[str, str]]:
         """The uncommitted changes: kind and path."""

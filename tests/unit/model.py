@@ -8,7 +8,7 @@ import errno
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from anabranch.versions.objects import EntryKind
@@ -27,6 +27,8 @@ class Item:
     data: bytearray = field(default_factory=bytearray)
     target: bytes = b""
     children: dict[bytes, "Item"] = field(default_factory=dict)
+    linked: bool = False
+    """Whether it ever had a second name."""
 
     @property
     def is_directory(self) -> bool:
@@ -78,7 +80,9 @@ class Model:
     def link(self, item: Item, directory: Path, name: bytes) -> list[Item]:
         if item.is_directory:
             raise failure(errno.EPERM)
-        return self.create(directory, name, item)[:1]
+        moved = self.create(directory, name, item)[:1]
+        item.linked = True
+        return moved
 
     def unlink(self, directory: Path, name: bytes) -> list[Item]:
         parent = self.at(directory)
@@ -121,6 +125,51 @@ class Model:
         parent.children[name], new_parent.children[new] = target, item
         return [parent, new_parent]
 
+    def above(self, path: Path) -> list[Item]:
+        """What there is on the way to a path."""
+        items, item = [], self.root
+        for name in path[:-1]:
+            if name not in item.children:
+                break
+            item = item.children[name]
+            items.append(item)
+        return items
+
+    def restore(self, version: Item, path: Path, changed: set[Path], number: Callable[[Path], int]) -> None:
+        """Put back what a version holds at a path. `changed` are the paths that differ, `number` tells the inode
+        numbers that came of it: a file that changed has a new one, and one that did not has the old one, but for hard
+        links, where it depends on their other names.
+        """
+        known = {item.ino: item for _, item in self.walk() if not item.is_directory}
+        made: dict[int, Item] = {}
+
+        def back(source: Item, current: Item | None, at: Path) -> Item:
+            if source.is_directory:
+                kept = current if current is not None and current.is_directory else Item(source.kind, 0)
+                kept.mode, kept.mtime_ns = source.mode, source.mtime_ns
+                kept.children = {
+                    name: back(child, kept.children.get(name), (*at, name)) for name, child in source.children.items()
+                }
+                return kept
+            ino = number(at)
+            item = known.setdefault(ino, _anew(source))
+            assert not _differ(source, item), f"{at}: the file of another name is not as in the version"
+            assert made.setdefault(id(source), item) is item, f"{at}: names of one file were restored apart"
+            if current is not None and not source.linked and not current.linked:
+                assert (item is current) != (at in changed), f"{at}: changed, and has its old number, or neither"
+            return item
+
+        if not path:
+            self.root = back(version, self.root, ())
+            return
+        here, source = self.root, version
+        for name in path[:-1]:
+            source = source.children[name]
+            here.mtime_ns = None
+            here = here.children.setdefault(name, Item(EntryKind.DIRECTORY, source.mode))
+        here.mtime_ns = None
+        here.children[path[-1]] = back(source.children[path[-1]], here.children.get(path[-1]), path)
+
     @staticmethod
     def write(item: Item, offset: int, data: bytes) -> list[Item]:
         item.data.extend(bytes(max(0, offset - len(item.data))))
@@ -140,6 +189,12 @@ def walk(root: Item, path: Path = ()) -> Iterator[tuple[Path, Item]]:
         yield (*path, name), item
         if item.is_directory:
             yield from walk(item, (*path, name))
+
+
+def _anew(source: Item) -> Item:
+    item = source.copy()
+    item.ino = None
+    return item
 
 
 def link_counts(root: Item) -> dict[int, int]:
@@ -168,6 +223,20 @@ def _differ(old: Item | None, new: Item | None) -> bool:
     if old.is_directory:
         return False
     return (old.data, old.target, old.mtime_ns) != (new.data, new.target, new.mtime_ns)
+
+
+def changes(old: Item | None, new: Item) -> set[Path]:
+    """What a commit would be for: paths that differ, and names that became those of one file, or ceased to be."""
+    return differences(old, new).union(*_groups(old) ^ _groups(new))
+
+
+def _groups(root: Item | None) -> set[frozenset[Path]]:
+    """Which paths are names of one file."""
+    names: dict[int, set[Path]] = {}
+    for path, item in () if root is None else walk(root):
+        if not item.is_directory:
+            names.setdefault(id(item), set()).add(path)
+    return {frozenset(paths) for paths in names.values() if len(paths) > 1}
 
 
 def set_user_bits_dropped(mode: int) -> int:

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 )
 
 from anabranch.commit import Candidate
-from anabranch.errors import NothingToCommitError
+from anabranch.errors import NothingToCommitError, RefusedError
 from anabranch.ids import ObjectId, RefName
 from anabranch.repo import Repository
 from anabranch.testing import consistency
@@ -38,7 +38,7 @@ from anabranch.worktree.keeper import Taken
 from anabranch.worktree.table import Built, Frozen
 from anabranch.worktree.tree import RENAME_EXCHANGE, AttributeChanges, WorkingTree
 from tests.unit.helpers import GID, MAIN, UID, WHO, CoarseClock, T, examples, make_repository, random_bytes, scratch
-from tests.unit.model import Item, Model, Path, differences, link_counts, walk
+from tests.unit.model import Item, Model, Path, changes, differences, link_counts, walk
 
 NAMES = [b"a", b"b", b"c", b"d", b"e", b"data.csv", b"\xff\xfe"]
 MODES = [0o644, 0o600, 0o755]
@@ -367,7 +367,7 @@ class WorkingTreeMachine(RuleBasedStateMachine):
         self.commit = None
 
     def _build(self, commit: Commit) -> None:
-        changed = differences(commit.state.committed, commit.root)
+        changed = changes(commit.state.committed, commit.root)
         try:
             commit.candidate = self.repository.commits.build(commit.frozen)
         except NothingToCommitError:
@@ -404,14 +404,15 @@ class WorkingTreeMachine(RuleBasedStateMachine):
     @rule()
     def commit_at_once(self) -> None:
         root = self._observed().copy()
-        changed = differences(self.state.committed, root)
+        changed = changes(self.state.committed, root)
         try:
             done = self.repository.commit(self.state.name, "at once", WHO)
         except NothingToCommitError:
             assert not changed
         else:
             assert changed
-            assert done.files == sum(1 for path in changed if not self._only_directory(path, root))
+            differing = differences(self.state.committed, root)
+            assert done.files == sum(1 for path in differing if not self._only_directory(path, root))
             self.moment = self._moment()
             self.state.versions.append(Version(done.number, done.id, root))
             assert not self.repository.status(self.state.name)
@@ -419,6 +420,32 @@ class WorkingTreeMachine(RuleBasedStateMachine):
     def _only_directory(self, path: Path, root: Item) -> bool:
         sides = [dict(walk(side)).get(path) for side in (self.state.committed, root) if side is not None]
         return path == () or all(side is None or side.is_directory for side in sides)
+
+    @precondition(lambda self: self.state.versions)
+    @rule(version=picks, pick=picks, whole=st.booleans())
+    def restore(self, version: int, pick: int, whole: bool) -> None:
+        """A change that does not come through the kernel, beside whatever is under way."""
+        chosen = self.state.versions[version % len(self.state.versions)]
+        places = [path for path, _ in walk(chosen.root)]
+        path = () if whole or not places else places[pick % len(places)]
+        arguments = self.state.name, chosen.commit, [b"/".join(path)]
+        if any(not item.is_directory for item in self.model.above(path)):
+            with pytest.raises(RefusedError):
+                self.repository.restore(*arguments)
+            return
+        self._observed()
+        differing = self.repository.diff_working(chosen.commit, self.state.name)
+        self.repository.restore(*arguments)
+        changed = {tuple(change.path.split(b"/")) for change in differing}
+        self.model.restore(chosen.root, path, changed, self._number)
+        self._observed()
+        assert not any(at[: len(path)] == path for at in differences(chosen.root, self.model.root) if at)
+
+    def _number(self, path: Path) -> Inode:
+        ino = self.tree.root
+        for name in path:
+            ino = self.tree.lookup(ino, name).ino
+        return ino
 
     # --- checkpoints and crashes ---
 
@@ -621,17 +648,16 @@ class WorkingTreeMachine(RuleBasedStateMachine):
         if self.commit is not None and self.commit.number is not None and self.commit.state is self.state:
             return  # the new version is there, the table is just not told yet
         expected = differences(self.state.committed, self.model.root)
-        changes = {change.path: change for change in self.repository.status(self.state.name)}
-        shown = {() if path == b"." else tuple(path.split(b"/")) for path in changes}
+        status = {change.path: change for change in self.repository.status(self.state.name)}
+        shown = {() if path == b"." else tuple(path.split(b"/")) for path in status}
         assert expected <= shown
         for path in shown - expected:  # larger content written with the same bytes is not compared
-            change = changes[b"/".join(path)]
+            change = status[b"/".join(path)]
             assert (change.change, change.old_size) == (ChangeKind.MODIFIED, change.new_size)
             assert (change.new_size or 0) > INLINE_MAX
-        if not shown:
-            assert self.repository.is_clean(self.state.name)
-        if expected:
-            assert not self.repository.is_clean(self.state.name)
+        if not shown or expected:
+            clean = not changes(self.state.committed, self.model.root)
+            assert self.repository.is_clean(self.state.name) == clean
 
     def _holds(self, repository: Repository, version: Version) -> None:
         """Read a commit by path: everything is as the model was."""

@@ -65,11 +65,11 @@ class Where:
             return repository.refs.get(ref_name(name)).name
         return repository.default_branch()
 
-    def branch_to_commit(self, repository: Repository) -> RefName:
-        """As `branch`, but a version's directory does not mean its branch: nobody commits what is read-only."""
+    def branch_to_change(self, repository: Repository) -> RefName:
+        """As `branch`, but a version's directory does not mean its branch: nobody changes what is read-only."""
         if self.chosen is None and self.here is not None and "@" in self.here:
             raise UsageError(
-                f"{self.here} is a version, which is read-only", hint="say which branch to commit: -b BRANCH"
+                f"{self.here} is a version, which is read-only", hint="say which branch is meant: -b BRANCH"
             )
         return self.branch(repository)
 

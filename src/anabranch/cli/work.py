@@ -8,6 +8,7 @@ import click
 from anabranch import report
 from anabranch.cli.context import actor, branch_option, find, json_option, repository_option, show, show_json
 from anabranch.commit import check_message
+from anabranch.errors import NotFoundError
 from anabranch.versions.diff import Change
 
 
@@ -50,13 +51,44 @@ def commit(message: str, any_clock: bool, repository: Path | None, branch: str |
     text = check_message(message)
     where = find(repository, branch)
     with where.reading() as history:
-        name = where.branch_to_commit(history)
+        name = where.branch_to_change(history)
     with where.service() as service:
         done = service.commit(name, text, actor(), any_clock=any_clock)
     if as_json:
         show_json(report.committed_json(done))
     else:
         show(report.committed_text(done))
+
+
+@click.command()
+@click.argument("words", nargs=-1, required=True, metavar="[REV] PATH...")
+@repository_option
+@branch_option
+@json_option
+def restore(words: tuple[str, ...], repository: Path | None, branch: str | None, as_json: bool) -> None:
+    """Put back what the version REV holds at each PATH: everything there becomes as it was, what was not there goes.
+
+    With one word, it is a PATH, and the version the last one. Programs that have a changed file open keep the old one.
+
+    \b
+    Examples: ana restore flights.csv; ana restore main@3 raw/2026; ana restore v1.0 .
+    """
+    where = find(repository, branch)
+    revision, typed = (words[0], words[1:]) if len(words) > 1 else (None, words)
+    with where.reading() as history:
+        name = where.branch_to_change(history)
+        source = history.resolve(revision or name)
+        version, paths = history.version(source.id), [where.inside(path) for path in typed]
+        for path in paths:
+            if version.find(path) is None:
+                shown = report.show_path(path)
+                raise NotFoundError(f"{source} has no {shown}", hint=f"to take away what is there: rm -r {shown}")
+    with where.service() as service:
+        done = service.restore(name, source.id, paths)
+    if as_json:
+        show_json(report.restored_json(name, source, done))
+    else:
+        show(report.restored_text(name, source, done))
 
 
 @click.command()

@@ -20,6 +20,7 @@ from anabranch.daemon.protocol import (
     CreateTag,
     Diff,
     Request,
+    Restore,
     Status,
     decode_reply,
     encode_request,
@@ -29,7 +30,7 @@ from anabranch.daemon.protocol import (
 )
 from anabranch.errors import DaemonError, DeniedError
 from anabranch.ids import ObjectId, RefName
-from anabranch.repo import Repository
+from anabranch.repo import Repository, Restored
 from anabranch.store.layout import Layout, check
 from anabranch.versions.diff import Change
 from anabranch.versions.refs import Ref, Who
@@ -66,6 +67,10 @@ class Service(ABC):
     def create_tag(self, name: str, target: ObjectId, actor: str) -> Ref:
         """Name a commit for good."""
         return self._ask(CreateTag(name, target, actor), Ref)
+
+    def restore(self, branch: RefName, source: ObjectId, paths: list[bytes]) -> Restored:
+        """Put back into a branch what a commit holds at some paths."""
+        return self._ask(Restore(branch, source, paths), Restored)
 
 
 class _Remote(Service):
@@ -115,6 +120,8 @@ def perform(repository: Repository, request: Request) -> object:
             return repository.create_branch(request.name, ObjectId(request.start), Who(request.actor, "command"))
         case CreateTag():
             return repository.create_tag(request.name, ObjectId(request.target), Who(request.actor, "command"))
+        case Restore():
+            return repository.restore(RefName(request.branch), ObjectId(request.source), request.paths)[0]
 
 
 @contextmanager

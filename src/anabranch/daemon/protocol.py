@@ -15,7 +15,7 @@ import msgspec
 
 from anabranch.errors import BY_NAME, AnabranchError, DaemonError
 
-VERSION = 1
+VERSION = 2
 _LENGTH = struct.Struct("<I")
 _MAX = 256 * 1024 * 1024
 
@@ -58,7 +58,15 @@ class CreateTag(msgspec.Struct, tag=True, frozen=True):
     actor: str
 
 
-Request = Commit | Status | Diff | CreateBranch | CreateTag
+class Restore(msgspec.Struct, tag=True, frozen=True):
+    """Put back into a branch what a commit holds at some paths; answers Restored."""
+
+    branch: str
+    source: bytes
+    paths: list[bytes]
+
+
+Request = Commit | Status | Diff | CreateBranch | CreateTag | Restore
 
 
 class Envelope(msgspec.Struct, frozen=True):

@@ -38,7 +38,7 @@ class BranchArea(Area):
         self.tree.table.forget(ino)
 
     def absence(self, parent: Inode) -> float:
-        return FOREVER  # names here are made through the kernel only
+        return FOREVER  # whatever makes a name without the kernel tells it
 
     def lookup(self, parent: Inode, name: bytes) -> Found:
         if parent == self.tree.root and name == CONTROL_NAME:

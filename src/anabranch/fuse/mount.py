@@ -17,12 +17,12 @@ from anabranch.commit import check_message
 from anabranch.daemon import guard, mounts
 from anabranch.daemon import lock as locks
 from anabranch.daemon.client import perform
-from anabranch.daemon.protocol import Commit, Diff, Request, Status
+from anabranch.daemon.protocol import Commit, Diff, Request, Restore, Status
 from anabranch.daemon.server import Server
 from anabranch.errors import AnabranchError, DeniedError
 from anabranch.fuse import pyfuse
 from anabranch.fuse.operations import Operations
-from anabranch.ids import RefName
+from anabranch.ids import ObjectId, RefName
 from anabranch.repo import Repository
 from anabranch.store.layout import check
 from anabranch.versions.refs import Who
@@ -115,7 +115,7 @@ async def _main(repository: Repository, mount_point: Path, ready: Callable[[], N
                 nursery.start_soon(operations.committer.launder_often)
                 nursery.start_soon(operations.evict)
                 nursery.start_soon(_stop_on_signal, operations)
-                nursery.start_soon(_announce, mount_point, ready)
+                nursery.start_soon(_announce, operations, mount_point, ready)
                 await pyfuse.serve()
             finally:
                 server.close()
@@ -135,9 +135,9 @@ def _watch_over(mount_point: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(script, stdin=nothing, stdout=nothing, stderr=nothing, cwd="/", start_new_session=True)
 
 
-async def _announce(mount_point: Path, ready: Callable[[], None]) -> None:
-    """Say that the mount can be used, once it has answered a request: a worker asks for its free space."""
-    await trio.to_thread.run_sync(os.statvfs, mount_point)
+async def _announce(operations: Operations, mount_point: Path, ready: Callable[[], None]) -> None:
+    """Say that the mount can be used, once it has answered the first requests, which come from a worker."""
+    await trio.to_thread.run_sync(operations.outside.probe, mount_point)
     _widen_read_ahead(mount_point)  # not before: the answer to the kernel's first request sets it back
     ready()
 
@@ -169,6 +169,11 @@ async def _perform(operations: Operations, request: Request) -> object:
         area = operations.root.branch(RefName(request.branch))
         who = Who(request.actor, "command")
         return await operations.committer.commit(area, request.message, who, any_clock=request.any_clock)
+    if isinstance(request, Restore):
+        area = operations.root.branch(RefName(request.branch))
+        done = await operations.outside.restore(area, ObjectId(request.source), request.paths)
+        await operations.saver.sync()
+        return done
     if isinstance(request, (Status, Diff)):
         await operations.committer.launder(operations.root.branch(RefName(request.branch)))
     return perform(operations.repository, request)

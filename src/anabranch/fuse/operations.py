@@ -19,6 +19,7 @@ from anabranch.fuse.commits import Committer, Kernel
 from anabranch.fuse.control import LIVE, ControlArea
 from anabranch.fuse.handles import Caller, Handle, Handles, Listing, Place
 from anabranch.fuse.messages import Messages
+from anabranch.fuse.outside import Outside
 from anabranch.fuse.pace import Pace
 from anabranch.fuse.roots import RootArea
 from anabranch.fuse.saver import Saver
@@ -54,6 +55,7 @@ class Operations:
         self.handles = Handles(known_files)
         self.saver = Saver(repository, self.handles)
         self.committer = Committer(repository, kernel, self.handles, self.saver)
+        self.outside = Outside(repository, kernel, self.committer)
         self.root = RootArea(repository, self.handles.open_in)
         self._nursery = nursery
         self._messages = Messages(self.committer, self.root, nursery)
@@ -70,9 +72,9 @@ class Operations:
         await self.committer.passage(area)
         return self._remember(area.lookup(parent, name), parent, name)
 
-    def absence(self, parent: Inode) -> float:
+    def absence(self, parent: Inode, name: bytes) -> float:
         """Seconds to trust that a name is not there."""
-        return self._area(parent).absence(parent)
+        return self.outside.absence(self._area(parent), parent, name)
 
     async def getattr(self, ino: Inode) -> Found:
         """The attributes of an inode."""

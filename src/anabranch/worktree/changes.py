@@ -31,7 +31,7 @@ def changes(table: Table, base: Version, old: Version | None = None) -> Iterator
     old = old or base
     yield from _root_change(table, base, old)
     for path, before, after in in_order(_differing_names(table, old), iter(_same_names(table, base, old))):
-        change = compare(path, before and old.resolve(before)[0], _entry(table, base, after))
+        change = compare(path, before and old.resolve(before)[0], side_entry(table, base, after))
         if change is not None:
             yield change
 
@@ -56,7 +56,7 @@ def _uncommitted(table: Table) -> set[Inode]:
 
 def _root_change(table: Table, base: Version, old: Version) -> Iterator[Change]:
     if not is_nobodys(old):
-        change = compare(b".", old.root, _entry(table, base, table.nodes[table.root]))
+        change = compare(b".", old.root, side_entry(table, base, table.nodes[table.root]))
         if change is not None:
             yield change
 
@@ -66,19 +66,19 @@ def _differing_names(table: Table, old: Version) -> Iterator[Pair]:
 
     def below(pair: Pair) -> Iterator[Pair] | None:
         path, before, after = pair
-        look = _is_directory(before) or _is_directory(after)
-        return _pairs(path + b"/", table, old, before, after) if look else None
+        look = is_directory(before) or is_directory(after)
+        return child_pairs(path + b"/", table, old, before, after) if look else None
 
-    return walk(_pairs(b"", table, old, old.root, table.nodes[table.root]), below)
+    return walk(child_pairs(b"", table, old, old.root, table.nodes[table.root]), below)
 
 
-def _pairs(prefix: bytes, table: Table, old: Version, before: Entry | None, after: Side) -> Iterator[Pair]:
+def child_pairs(prefix: bytes, table: Table, old: Version, before: Entry | None, after: Side) -> Iterator[Pair]:
     """The names in two directories that may differ: the trees' differences, but for names that are changed."""
-    old_tree = before.tree if before is not None and _is_directory(before) else EMPTY_TREE
+    old_tree = before.tree if before is not None and is_directory(before) else EMPTY_TREE
     tree, changed = EMPTY_TREE, dict[bytes, Inode]()
-    if isinstance(after, Node) and _is_directory(after):
+    if isinstance(after, Node) and is_directory(after):
         tree, changed = after.base, table.changes(after)
-    elif isinstance(after, Entry) and _is_directory(after):
+    elif isinstance(after, Entry) and is_directory(after):
         tree = after.tree
     clean: Iterator[Pair] = (pair for pair in old.trees.diff(old_tree, tree) if pair[0] not in changed)
     live: Iterator[Pair] = (
@@ -90,50 +90,53 @@ def _pairs(prefix: bytes, table: Table, old: Version, before: Entry | None, afte
             yield prefix + name, left, right
 
 
-def _is_directory(side: Side) -> bool:
+def is_directory(side: Side) -> bool:
+    """Whether there is a directory."""
     return side is not None and side.kind == EntryKind.DIRECTORY
 
 
 def _same_names(table: Table, base: Version, old: Version) -> list[Pair]:
     """The paths at which a hard link's name stayed, while the file that it leads to may differ."""
     pairs: list[Pair] = []
-    for linked in _changed_links(table, base, old):
+    for linked in changed_links(table, base, old):
         for path in old.trees.link_names(old.links, linked):
-            side = _at(table, path)
-            if _link_id(side) == linked:
+            side = side_at(table, path)
+            if side_link_id(side) == linked:
                 pairs.append((path, Entry(EntryKind.LINK, content=linked), side))
     return sorted(pairs, key=path_order)
 
 
-def _changed_links(table: Table, base: Version, old: Version) -> set[bytes]:
+def changed_links(table: Table, base: Version, old: Version) -> set[bytes]:
     """The hard-linked files of the old version that may hold something else now."""
     changed = {
         linked for linked, left, right in old.trees.diff_links(old.links, base.links)
         if left is not None and (right is None or left.entry != right.entry)
     }  # fmt: skip
     for node in (table.nodes[ino] for ino in _uncommitted(table)):
-        row = old.trees.link(old.links, node.link_id) if node.link_id else None
-        if row is not None and row.entry != _entry(table, base, node):
+        row = old.trees.link(old.links, node.link_id) if node.link_id and not node.orphan else None
+        if row is not None and row.entry != side_entry(table, base, node):
             changed.add(node.link_id)
     return changed
 
 
-def _at(table: Table, path: bytes) -> Side:
+def side_at(table: Table, path: bytes) -> Side:
+    """What is at a path; the empty path is the root's."""
     side: Side = table.nodes[table.root]
-    for name in path.split(b"/"):
-        if side is None or not _is_directory(side):
+    for name in filter(None, path.split(b"/")):
+        if side is None or not is_directory(side):
             return None
         side = table.side(side, name)
     return side
 
 
-def _link_id(side: Side) -> bytes:
+def side_link_id(side: Side) -> bytes:
+    """The id that a name of a file with hard links holds; empty for everything else."""
     if isinstance(side, Node):
         return side.link_id
     return side.content if side is not None and side.kind is EntryKind.LINK else b""
 
 
-def _entry(table: Table, base: Version, side: Side) -> Entry | None:
+def side_entry(table: Table, base: Version, side: Side) -> Entry | None:
     """What is there, as a commit would hold it; content that is not stored differs from all that is."""
     if isinstance(side, Entry) and side.kind is EntryKind.LINK:
         side = table.nodes.get(table.clean_number(table.root, b"", side), side)

@@ -158,6 +158,14 @@ class Table:
             parent, name = self.root, link_name(entry.content)
         return self._numbers.find(parent, name) or (clean_number(parent, name), 0)
 
+    def clean_link(self, link_id: bytes) -> Node | None:
+        """The file of a link id, unless it was changed or its last name is gone."""
+        gone = link_id in self.dead_links or (self.frozen is not None and link_id in self.frozen.dead_links)
+        if gone or self._trees.link(self.links, link_id) is None:
+            return None
+        node = self._clean(self.nodes[self.root], b"", Entry(EntryKind.LINK, content=link_id))
+        return None if node.orphan else node
+
     def _clean(self, parent: Node, name: bytes, entry: Entry) -> Node:
         ino, ctime_ns = self._number(parent.ino, name, entry)
         node = self.nodes.get(ino)
@@ -232,6 +240,9 @@ class Table:
         """An owned file gets a second name: from now on its names hold a link id, and it has no parent."""
         node = self.nodes[ino]
         parent, node.parent, node.name, node.link_id = node.parent, Inode(0), b"", link_id
+        if link_id in self.dead_links:
+            self.dead_links.discard(link_id)
+            self.touched_names.add((self.root, link_name(link_id)))
         self._unpin(parent)
 
     def orphan(self, ino: Inode) -> None:
@@ -354,7 +365,7 @@ class Table:
         directories = []
         for ino in self.dirty & self.frozen.nodes.keys():
             node = self.nodes[ino]
-            if node.kind == EntryKind.DIRECTORY and ino in built.trees:
+            if node.kind == EntryKind.DIRECTORY and ino in built.trees and not node.orphan:
                 moved = node.fork(self.generation, frozen=False)
                 moved.base = built.trees[ino]
                 directories.append(moved)
@@ -368,7 +379,7 @@ class Table:
             live = self.nodes.get(ino)
             if node.kind == EntryKind.FILE:
                 self._settle(node, live, built.contents.get(ino))
-            elif node.kind == EntryKind.DIRECTORY and live is not None and ino in built.trees:
+            elif node.kind == EntryKind.DIRECTORY and live is not None and not live.orphan and ino in built.trees:
                 live.base, live.below = built.trees[ino], None
                 if live is node:
                     live.changes = {}

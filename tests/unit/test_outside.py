@@ -1,0 +1,89 @@
+"""A kernel that does not forget names: Linux about 6.19, which the mounted tests do not have."""
+
+import os
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from anabranch.fuse.areas import FOREVER, ROOT
+from anabranch.fuse.branches import BranchArea
+from anabranch.fuse.commits import Committer
+from anabranch.fuse.control import Outcome, of_branch
+from anabranch.fuse.handles import Handles
+from anabranch.fuse.outside import PROBE, UNSURE, Outside
+from anabranch.fuse.saver import Saver
+from anabranch.repo import Repository
+from anabranch.worktree.inodes import Inode
+from tests.unit.helpers import MAIN, Branch
+
+
+class Kernel:
+    """Takes notes, and does nothing."""
+
+    def __init__(self) -> None:
+        self.dropped: list[tuple[Inode, bytes]] = []
+        self.forgotten: list[Inode] = []
+
+    def forget_attributes(self, ino: Inode) -> None:
+        self.forgotten.append(ino)
+
+    def launder(self, ino: Inode) -> None:
+        raise AssertionError("nothing is open")
+
+    def write_back_all(self) -> None:
+        raise AssertionError("nothing is open")
+
+    def drop_name(self, parent: Inode, name: bytes) -> None:
+        self.dropped.append((parent, name))
+
+
+@pytest.fixture
+def area(repository: Repository) -> BranchArea:
+    branch = repository.branch(MAIN)
+    return BranchArea(branch, of_branch(repository, branch, Outcome()))
+
+
+@pytest.fixture
+def kernel() -> Kernel:
+    return Kernel()
+
+
+@pytest.fixture
+def outside(repository: Repository, kernel: Kernel) -> Outside:
+    handles = Handles(100)
+    return Outside(repository, kernel, Committer(repository, kernel, handles, Saver(repository, handles)))
+
+
+def test_names_that_are_not_there_are_trusted_for_ever_only_where_the_kernel_forgets_them(
+    outside: Outside, area: BranchArea, kernel: Kernel, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert outside.absence(area, area.tree.root, b"x") == UNSURE
+    outside.probe(place)
+    assert kernel.dropped == [(ROOT, PROBE.encode())]
+    assert outside.absence(area, area.tree.root, b"x") == UNSURE
+    monkeypatch.setattr(os.path, "lexists", lambda path: outside.absence(area, ROOT, os.fsencode(path.name)))
+    outside.probe(place)
+    assert outside.absence(area, area.tree.root, b"x") == FOREVER
+
+
+def test_a_restore_returns_when_no_process_can_see_an_old_name_any_more(
+    outside: Outside, area: BranchArea, kernel: Kernel, main: Branch
+) -> None:
+    main.write("a", b"one")
+    main.write("unknown", b"one")
+    main.commit()
+    main.unlink("a")
+    area.remembered(area.tree.root)
+
+    async def run(clock: trio.testing.MockClock) -> float:
+        before = trio.current_time()
+        await outside.restore(area, main.repository.resolve("main").id, [b""])
+        return trio.current_time() - before
+
+    clock = trio.testing.MockClock(autojump_threshold=0.01)
+    assert trio.run(run, clock, clock=clock) >= UNSURE
+    assert kernel.dropped == [(area.tree.root, b"a")]
+    assert kernel.forgotten == [area.tree.root]
+    assert main.read("a") == b"one"

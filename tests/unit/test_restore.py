@@ -202,6 +202,35 @@ def test_what_was_restored_beside_a_commit_is_uncommitted(filled: Branch) -> Non
     assert filled.read("d/small") == b"small"
 
 
+def test_a_crash_beside_a_commit_does_not_bring_back_the_file_whose_link_id_a_restore_gave_to_another(
+    place: Path,
+) -> None:
+    """Until the commit is made, what is frozen and what is live are both read back."""
+    path = place / "another"
+    repository = make_repository(path)
+    branch = Branch(repository)
+    branch.write("a", b"one")
+    branch.link("a", "b")
+    branch.commit()
+    branch.write("b", b"changed")
+    repository.commits.freeze(MAIN)
+    branch.restore("")
+    repository.save()
+    repository.close()
+    with Repository(path, writable=True) as again:
+        branch = Branch(again)
+        assert branch.find("a") == branch.find("b")
+        assert again.is_clean(MAIN)
+        branch.commit_nothing()
+        branch.write("a", b"two")
+        branch.commit()
+        branch.forget_all()
+        assert branch.read("b") == b"two"
+        branch.commit_nothing()
+    with Repository(path) as reader:
+        consistency.check(reader)
+
+
 def test_a_restore_survives_a_crash_once_it_is_saved(place: Path) -> None:
     path = place / "another"
     repository = make_repository(path)

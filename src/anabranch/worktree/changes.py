@@ -40,13 +40,38 @@ def is_clean(table: Table, base: Version) -> bool:
     """Whether nothing differs from the base commit, nor which names are those of one file."""
     if not _uncommitted(table):
         return True
-    return not any(changes(table, base)) and not any(_is_regrouped(table, base, ino) for ino in _uncommitted(table))
+    return not any(changes(table, base)) and not _is_regrouped(table, base)
 
 
-def _is_regrouped(table: Table, base: Version, ino: Inode) -> bool:
-    node = table.nodes[ino]
-    row = base.trees.link(base.links, node.link_id) if node.link_id else None
-    return bool(node.link_id) and not node.orphan and node.links != (1 if row is None else row.names)
+def _is_regrouped(table: Table, base: Version) -> bool:
+    """Whether other names than before are names of one file, where no path differs."""
+    fresh = False
+    for node in (table.nodes[ino] for ino in _uncommitted(table)):
+        if node.link_id and not node.orphan:
+            row = base.trees.link(base.links, node.link_id)
+            fresh |= row is None
+            if row is not None and row.names != node.links:
+                return True
+    dead = table.dead_links if table.frozen is None else table.dead_links | table.frozen.dead_links
+    groups = {frozenset(base.trees.link_names(base.links, link_id)) for link_id in dead}
+    new = {frozenset(names) for names in _linked_names(table, base).values()} if fresh else set()
+    return any(len(group) > 1 for group in groups ^ new)
+
+
+def _linked_names(table: Table, base: Version) -> dict[bytes, set[bytes]]:
+    """The names of hard-linked files that the base does not know."""
+    names: dict[bytes, set[bytes]] = {}
+    directories = [(b"", table.nodes[table.root])]
+    for prefix, directory in directories:  # grows while it is walked
+        for name, ino in table.changes(directory).items():
+            child = table.nodes.get(ino)
+            if child is None:
+                continue
+            if is_directory(child):
+                directories.append((prefix + name + b"/", child))
+            elif child.link_id and base.trees.link(base.links, child.link_id) is None:
+                names.setdefault(child.link_id, set()).add(prefix + name)
+    return names
 
 
 def _uncommitted(table: Table) -> set[Inode]:

@@ -295,7 +295,8 @@ class _Restoring:
             for path in names:
                 self._remove(*self._place(path))
             ino = self._make(names[0], row.entry)
-            if row.names == len(names) and self._linked(link_id) is None and not self._was_linked(link_id):
+            # Beside a commit the id may still be that of a frozen file, which a crash would bring back.
+            if row.names == len(names) and self._table.frozen is None and self._linked(link_id) is None:
                 self._table.make_link(ino, link_id)
         for path in names:
             parent, name = self._place(path)
@@ -308,10 +309,6 @@ class _Restoring:
         """The file that has a link id."""
         node = self._table.nodes.get(self._links.get(link_id, WHITEOUT))
         return self._table.clean_link(link_id) if node is None or node.orphan else node
-
-    def _was_linked(self, link_id: bytes) -> bool:
-        """Whether a commit under way ends a link id."""
-        return self._table.frozen is not None and link_id in self._table.frozen.dead_links
 
     def _dress(self, ino: Inode, entry: Entry) -> None:
         node = self._table.get(ino)

@@ -176,7 +176,7 @@ class Commits:
         table = branch.tree.table
         if table.frozen is not None:
             raise RefusedError(f"another commit of {name} is being made", hint="try again when it is done")
-        self._keeper.space.check(0)
+        self._keeper.space.check()
         self._keeper.cut_before_freeze(branch)
         return table.freeze()
 

@@ -19,6 +19,7 @@ from anabranch.daemon import guard, mounts
 from anabranch.daemon import lock as locks
 from anabranch.errors import BY_NAME, AnabranchError, DaemonError, DeniedError, NotFoundError, RefusedError, UsageError
 from anabranch.store.layout import Layout, check
+from anabranch.worktree.checkpoint import Recovered
 
 _LOG_BYTES = 4 * 1024 * 1024
 _BUSY_WITHIN = 1.0
@@ -40,9 +41,7 @@ class _Failure(msgspec.Struct, frozen=True, tag=True):
 class _Ready(msgspec.Struct, frozen=True, tag=True):
     """How a daemon that serves tells its parent what it found in the journal."""
 
-    records: int
-    rows: int
-    dropped: int
+    found: Recovered
 
 
 @click.command()
@@ -92,8 +91,8 @@ def mount(repository: Path, directory: Path, foreground: bool, memory: int, read
     _check_mount_point(point)
     _say_how_the_last_one_ended(layout)
 
-    def tell(records: int, rows: int, dropped: int) -> None:
-        _say_what_was_found(_Ready(records, rows, dropped))
+    def tell(found: Recovered) -> None:
+        _say_what_was_found(found)
         click.echo(f"{path} is mounted at {point}; end with Ctrl-C", err=True)
 
     if foreground:
@@ -108,7 +107,7 @@ def _say_how_the_last_one_ended(layout: Layout) -> None:
         click.echo(f"process {last.pid} died; it had {layout.path} mounted at {last.mount_point}", err=True)
 
 
-def _say_what_was_found(found: _Ready) -> None:
+def _say_what_was_found(found: Recovered) -> None:
     if found.records:
         what = f"{found.rows} rows in {found.records} records of the journal"
         click.echo(f"uncommitted changes were brought back: {what}", err=True)
@@ -171,7 +170,7 @@ def _check_mount_point(point: Path) -> None:
         raise RefusedError(f"the mount point {point} is not empty", hint="choose an empty directory")
 
 
-def _start_daemon(layout: Layout, point: Path, memory: int) -> _Ready:
+def _start_daemon(layout: Layout, point: Path, memory: int) -> Recovered:
     """The daemon is a fresh process: nothing of LMDB survives a fork."""
     reader, writer = os.pipe()
     options = ["--ready-fd", str(writer), "--memory", str(memory)]
@@ -191,7 +190,7 @@ def _start_daemon(layout: Layout, point: Path, memory: int) -> _Ready:
         answer = answers.read()
     said = msgspec.json.decode(answer, type=_Failure | _Ready) if answer else None
     if isinstance(said, _Ready):
-        return said
+        return said.found
     with contextlib.suppress(subprocess.TimeoutExpired):
         daemon.wait(_ENDS_WITHIN)  # until then the repository is in use
     if said is None:
@@ -209,18 +208,15 @@ def _be_daemon(repository: Path, point: Path, memory: int, ready: int) -> None:
             os.close(ready)
         answered = True
 
-    def tell(records: int, rows: int, dropped: int) -> None:
-        answer(_Ready(records, rows, dropped))
-
     try:
-        _serve(check(repository, writable=True), point, tell, memory, log_here=False)
+        _serve(check(repository, writable=True), point, lambda found: answer(_Ready(found)), memory, log_here=False)
     except AnabranchError as error:
         logging.error("the daemon ended: %s", error)
         answer(_Failure(type(error).__name__, error.message, error.hint))
         sys.exit(error.exit_code)
 
 
-def _serve(layout: Layout, point: Path, ready: Callable[[int, int, int], None], memory: int, *, log_here: bool) -> None:
+def _serve(layout: Layout, point: Path, ready: Callable[[Recovered], None], memory: int, *, log_here: bool) -> None:
     from anabranch.fuse import mount as daemon  # only here: pyfuse3 and trio take their time
 
     handlers: list[logging.Handler] = [

@@ -26,28 +26,25 @@ from anabranch.ids import ObjectId, RefName
 from anabranch.repo import Repository
 from anabranch.store.layout import check
 from anabranch.versions.refs import Who
+from anabranch.worktree.checkpoint import Recovered
 
 log = logging.getLogger(__name__)
 
 READ_AHEAD_KIB = 1024
 """The kernel's default for FUSE, 128 KiB, halves sequential reading."""
-MEMORY = 256
-"""MiB that a daemon may keep only to be quick, about."""
 KNOWN_FILES = 256
-"""Files that the kernel may know for each of them, before the oldest are taken from it: a file costs 1.2 KiB."""
+"""Files that the kernel may know for each MiB of memory, before the oldest are taken from it: a file costs 1.2 KiB."""
 _PATIENCE = 1.0
 """Seconds that a mount waits for a command that is just ending."""
 _SWITCH_INTERVAL = 1e-4
 """Python-bound work in a worker thread must not starve the loop (default: 5 ms a turn)."""
 
 
-Ready = Callable[[int, int, int], None]
-"""Called when a mount can be used, with what the process before had left in the journal: records, rows, and bytes of a
-record that it could not finish.
-"""
+Ready = Callable[[Recovered], None]
+"""Called when a mount can be used, with what the process before had left in the journal."""
 
 
-def serve(repository_path: Path, mount_point: Path, ready: Ready, *, memory: int = MEMORY) -> None:
+def serve(repository_path: Path, mount_point: Path, ready: Ready, *, memory: int) -> None:
     """Mount a repository and serve it until it is unmounted; `memory` (MiB) bounds what is kept only for speed.
 
     Raises RefusedError when it is in use, DeniedError, and what opening a repository raises.
@@ -65,7 +62,7 @@ def serve(repository_path: Path, mount_point: Path, ready: Ready, *, memory: int
                 found = repository.recovered
                 if found.records or found.dropped:
                     log.warning("the last owner died: %s", found)
-                _run(repository, mount_point, lambda: ready(found.records, found.rows, found.dropped), memory)
+                _run(repository, mount_point, lambda: ready(found), memory)
             finally:
                 repository.settle_down()
     except BaseException:

@@ -105,7 +105,7 @@ class Saver:
 
     async def _settle(self, branch: Branch) -> None:
         repository, table = self._repository, branch.tree.table
-        if repository.space.is_low():  # chunks are not needed now, the room is
+        if not repository.space.has_room():  # chunks are not needed now, the room is
             return
         for _ in range(_ROUNDS):
             chosen = settle.choose(table, self._handles.writing())
@@ -130,7 +130,7 @@ class Saver:
         place = repository.layout.overlays
         arguments = (repository.objects, repository.contents, place, chosen, trio.from_thread.check_cancelled)
         try:
-            repository.space.check(0)
+            repository.space.check()
             settle.settle(table, [chosen], [await trio.to_thread.run_sync(settle.store_idle, *arguments)])
         except Exception as error:  # perhaps written to meanwhile: it stays where it is
             log.warning("inode %d could not be ingested ahead of a commit: %s", chosen.ino, error)

@@ -31,14 +31,14 @@ class Space:
         """Bytes that were taken in and are in memory only."""
         self.restore()
 
-    def check(self, size: int) -> None:
-        """Before so many bytes are taken in. Raises OSError(ENOSPC)."""
-        if not self._held or self.free() - self.pending - size < MARGIN:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def has_room(self, size: int = 0) -> bool:
+        """Whether so many bytes more may be taken in."""
+        return self._held and self.free() - self.pending - size >= MARGIN
 
-    def is_low(self) -> bool:
-        """Whether nothing more is taken in."""
-        return not self._held or self.free() - self.pending < MARGIN
+    def check(self, size: int = 0) -> None:
+        """Before so many bytes are taken in. Raises OSError(ENOSPC)."""
+        if not self.has_room(size):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def free(self) -> int:
         """Free bytes of the disk."""

@@ -275,8 +275,6 @@ class Campaign:
                 if message not in versions:
                     assert not record.said.get("durable"), f"expected a commit {message!r} of {branch}, found none"
                     continue
-                if record.ended is None and record.op["via"] == "command":
-                    continue  # it may have found the mount gone and committed what was left
                 found = scan(self._mount.root / versions[message] / name)
                 wrong = list(differences(History([state], [0], [0], {}), 0, found))
                 assert not wrong, f"{versions[message]}/{name} ({message!r}):\n  " + "\n  ".join(wrong[:8])

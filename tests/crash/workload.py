@@ -234,7 +234,6 @@ class Files:
         ended = subprocess.run(command, cwd=branch, capture_output=True, text=True, check=False)
         if ended.returncode not in (0, 1):
             raise OSError(f"ana commit: {ended.stderr}")
-        branch.stat()  # without the daemon the command does the work itself: that is no answer of the mount
         return {"durable": ended.returncode == 0}
 
 

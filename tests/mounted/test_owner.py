@@ -81,13 +81,14 @@ def test_a_dead_mount_of_another_repository_is_not_lifted_p44(mount: Mount, tmp_
 
 
 def test_a_command_after_a_kill_brings_the_working_tree_back_p36_p44(mount: Mount):
-    """Without a mount: the command becomes the owner."""
+    """The command becomes the owner. It commits nothing while somebody may think that all is there: P14."""
     write(mount.main / "kept", b"kept")
     mount.kill()
     assert "kept" in done(mount.ana("status"))
+    hinted(mount.ana("commit", "-m", "too early"), 3, str(mount.root), "died", "ana mount")
+    mount.umount()
     done(mount.ana("commit", "-m", "after the crash"))
     assert done(mount.ana("cat", "main@1:kept")) == "kept"
-    mount.umount()
 
 
 def test_of_two_mounts_at_once_one_wins_p36(mount: Mount, other: Mount):

@@ -14,6 +14,7 @@ import msgspec
 
 from anabranch.commit import Committed
 from anabranch.daemon import lock as locks
+from anabranch.daemon import mounts
 from anabranch.daemon.protocol import (
     Commit,
     CreateBranch,
@@ -28,7 +29,7 @@ from anabranch.daemon.protocol import (
     send,
     short_address,
 )
-from anabranch.errors import DaemonError, DeniedError
+from anabranch.errors import DaemonError, DeniedError, RefusedError
 from anabranch.ids import ObjectId, RefName
 from anabranch.repo import Repository, Restored
 from anabranch.store.layout import Layout, check
@@ -101,6 +102,17 @@ class _Local(Service):
 
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
+
+    def commit(self, branch: RefName, message: str, actor: str, *, any_clock: bool) -> Committed:
+        """Refused beside a dead mount: who has just written there means a commit of that, not of what is left."""
+        path = self._repository.layout.path
+        for known in mounts.all_mounts():
+            if known.repository == path and known.is_dead():
+                raise RefusedError(
+                    f"the daemon of the mount at {known.directory} died; what it had not saved yet is gone",
+                    hint=f"ana mount {path} {known.directory} brings the rest back: look at it, then commit",
+                )
+        return super().commit(branch, message, actor, any_clock=any_clock)
 
     def _ask(self, request: Request, kind: type[T]) -> T:
         return msgspec.msgpack.decode(msgspec.msgpack.encode(perform(self._repository, request)), type=kind)

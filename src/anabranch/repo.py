@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anabranch.commit import Builder, Commits, Committed
-from anabranch.errors import DamagedError, NotFoundError, RefusedError, UsageError
+from anabranch.errors import DamagedError, NotFoundError, RefusedError
 from anabranch.ids import ObjectId, RefName, parse_revision, ref_name
 from anabranch.store import layout as layouts
 from anabranch.store.chunks import ChunkStore
@@ -234,7 +234,7 @@ class Repository:
     def rename_branch(self, old: str, new: str, who: Who) -> None:
         """Give a branch, with its uncommitted changes, another name. The old name's log stays."""
         source, target = ref_name(old), ref_name(new)
-        ref = self._branch_ref(source)
+        ref = self.refs.named(source, tag=False)
         if source == target:
             return
         branch = self.keeper.branches.pop(source, None)
@@ -258,7 +258,7 @@ class Repository:
     def delete_branch(self, name: str, who: Who) -> None:
         """Delete a branch without uncommitted changes. Its versions stay."""
         checked = ref_name(name)
-        self._branch_ref(checked)
+        self.refs.named(checked, tag=False)
         if checked == self.default_branch():
             raise RefusedError(f"{name} is the default branch and cannot be deleted")
         if not self.is_clean(checked):
@@ -272,11 +272,18 @@ class Repository:
             with contextlib.suppress(OSError):  # the branch is deleted; rows that nobody names mean nothing
                 checkpoint.sweep(self.meta, branch.number)
 
-    def _branch_ref(self, name: RefName) -> Ref:
-        ref = self.refs.get(name)
-        if ref.is_tag:
-            raise UsageError(f"{name} is a tag, not a branch")
-        return ref
+    def delete_tag(self, name: str, who: Who) -> None:
+        """Delete a tag. What it named stays."""
+        ref = self.refs.named(name, tag=True)
+        with self.meta.write() as batch:
+            self.refs.end(batch, ref.name, Operation.DELETE, who)
+
+    def bring_back(self, name: str, who: Who) -> Ref:
+        """Make a deleted branch again, where it stood. Raises ExistsError, NotFoundError."""
+        checked = ref_name(name)
+        with self.meta.write() as batch:
+            self.refs.revive(batch, checked, who)
+        return self.refs.get(checked)
 
     # --- working trees: all in one thread, but for what says otherwise ---
 
@@ -287,7 +294,7 @@ class Repository:
         return known
 
     def _open_branch(self, name: RefName) -> Branch:
-        ref = self._branch_ref(name)
+        ref = self.refs.named(name, tag=False)
         row = checkpoint.read_row(self.meta, name) or new_worktree(self.meta, self.numbers, name, ref.commit)
         commit = get_commit(self.objects, ObjectId(row.base))
         tree = open_worktree(

@@ -262,6 +262,12 @@ def ref_line(ref: Ref) -> str:
     return f"{ref.name if ref.is_tag else f'{ref.name}@{ref.number}'}  {short(ref.commit)}"
 
 
+def deleted_line(ref: Ref) -> str:
+    """`deleted exp, which was exp@3  3f9ac2e1; to bring it back: ana branch --restore exp`."""
+    back = f"ana tag {ref.name} @{short(ref.commit)}" if ref.is_tag else f"ana branch --restore {ref.name}"
+    return f"deleted {ref.name}, which was {ref_line(ref)}; to bring it back: {back}\n"
+
+
 def ref_json(ref: Ref) -> Json:
     """A branch or tag for scripts."""
     return {"name": ref.name, "number": None if ref.is_tag else ref.number, "id": ref.commit.hex()}

@@ -5,61 +5,132 @@ from pathlib import Path
 import click
 
 from anabranch import report
-from anabranch.cli.context import actor, branch_option, find, json_option, repository_option, show, show_json
+from anabranch.cli.context import (
+    Where,
+    actor,
+    branch_option,
+    find,
+    json_option,
+    repository_option,
+    show,
+    show_json,
+)
+from anabranch.errors import UsageError
+from anabranch.versions.refs import Ref
 
 
 @click.command()
-@click.argument("name", required=False, metavar="[NAME")
-@click.argument("start", required=False, metavar="[FROM]]")
+@click.argument("names", nargs=-1, metavar="[NAME [FROM]]")
+@click.option("-d", "--delete", is_flag=True, help="Delete the branches NAME...; their versions stay.")
+@click.option("-m", "--move", is_flag=True, help="Rename: [OLD] NEW, by default the branch you are on.")
+@click.option("--restore", is_flag=True, help="Bring the deleted branches NAME... back.")
 @repository_option
 @branch_option
 @json_option
-def branch(name: str | None, start: str | None, repository: Path | None, branch: str | None, as_json: bool) -> None:
+def branch(
+    names: tuple[str, ...],
+    delete: bool,
+    move: bool,
+    restore: bool,
+    repository: Path | None,
+    branch: str | None,
+    as_json: bool,
+) -> None:
     """List the branches, or make the branch NAME at the version FROM.
 
-    FROM is any revision; default: the last commit of the branch you are on. Nothing is copied.
+    FROM is any revision; default: the last commit of the branch you are on. Nothing is copied. A branch with
+    uncommitted changes or open files is not deleted.
 
     \b
-    Examples: ana branch; ana branch exp; ana branch fix main@3
+    Examples: ana branch; ana branch exp; ana branch fix main@3; ana branch -m exp kept; ana branch -d kept
     """
     where = find(repository, branch)
-    with where.reading() as history:
-        current = where.branch(history)
-        if name is None:
-            refs = history.refs.all(tags=False)
-            if as_json:
-                show_json([{**report.ref_json(ref), "current": ref.name == current} for ref in refs])
-            else:
-                show(report.refs_text(refs, current))
-            return
-        source = history.resolve(start or current).id
-    with where.service() as service:
-        made = service.create_branch(name, source, actor())
-    show_json(report.ref_json(made)) if as_json else show(report.ref_line(made) + "\n")
+    if delete + move + restore > 1:
+        raise UsageError("-d, -m and --restore exclude each other")
+    if delete:
+        _delete(where, names, tags=False)
+    elif restore:
+        _bring_back(where, names, as_json=as_json)
+    elif move:
+        _rename(where, names)
+    elif names:
+        _check_number(names, 1, 2, "NAME [FROM]")
+        with where.reading() as history:
+            source = history.resolve(names[1] if len(names) > 1 else where.branch(history)).id
+        with where.service() as service:
+            _show(service.create_branch(names[0], source, actor()), as_json=as_json)
+    else:
+        with where.reading() as history:
+            current, refs = where.branch(history), history.refs.all(tags=False)
+        if as_json:
+            show_json([{**report.ref_json(ref), "current": ref.name == current} for ref in refs])
+        else:
+            show(report.refs_text(refs, current))
 
 
 @click.command()
-@click.argument("name", required=False, metavar="[NAME")
-@click.argument("revision", required=False, metavar="[REV]]")
+@click.argument("names", nargs=-1, metavar="[NAME [REV]]")
+@click.option("-d", "--delete", is_flag=True, help="Delete the tags NAME...; what they named stays.")
 @repository_option
 @branch_option
 @json_option
-def tag(name: str | None, revision: str | None, repository: Path | None, branch: str | None, as_json: bool) -> None:
+def tag(names: tuple[str, ...], delete: bool, repository: Path | None, branch: str | None, as_json: bool) -> None:
     """List the tags, or name the version REV for good.
 
     \b
-    Examples: ana tag; ana tag v1.0; ana tag v1.0 main@3
+    Examples: ana tag; ana tag v1.0; ana tag v1.0 main@3; ana tag -d v1.0
     """
     where = find(repository, branch)
-    with where.reading() as history:
-        if name is None:
+    if delete:
+        _delete(where, names, tags=True)
+    elif names:
+        _check_number(names, 1, 2, "NAME [REV]")
+        with where.reading() as history:
+            target = history.resolve(names[1] if len(names) > 1 else where.branch(history)).id
+        with where.service() as service:
+            _show(service.create_tag(names[0], target, actor()), as_json=as_json)
+    else:
+        with where.reading() as history:
             refs = history.refs.all(tags=True)
-            if as_json:
-                show_json([report.ref_json(ref) for ref in refs])
-            else:
-                show(report.refs_text(refs))
-            return
-        target = history.resolve(revision or where.branch(history)).id
+        if as_json:
+            show_json([report.ref_json(ref) for ref in refs])
+        else:
+            show(report.refs_text(refs))
+
+
+def _delete(where: Where, names: tuple[str, ...], *, tags: bool) -> None:
+    """All are looked up before the first is deleted."""
+    _check_number(names, 1, len(names), "NAME...")
+    with where.reading() as history:
+        refs = [history.refs.named(name, tag=tags) for name in names]
     with where.service() as service:
-        made = service.create_tag(name, target, actor())
-    show_json(report.ref_json(made)) if as_json else show(report.ref_line(made) + "\n")
+        for ref in refs:
+            service.delete_tag(ref.name, actor()) if tags else service.delete_branch(ref.name, actor())
+            show(report.deleted_line(ref))
+
+
+def _bring_back(where: Where, names: tuple[str, ...], *, as_json: bool) -> None:
+    _check_number(names, 1, len(names), "NAME...")
+    with where.service() as service:
+        for name in names:
+            _show(service.bring_back(name, actor()), as_json=as_json)
+
+
+def _rename(where: Where, names: tuple[str, ...]) -> None:
+    _check_number(names, 1, 2, "[OLD] NEW")
+    with where.reading() as history:
+        old = history.refs.named(names[0], tag=False).name if len(names) > 1 else where.branch(history)
+    with where.service() as service:
+        service.rename_branch(old, names[-1], actor())
+
+
+def _show(ref: Ref, *, as_json: bool) -> None:
+    if as_json:
+        show_json(report.ref_json(ref))
+    else:
+        show(report.ref_line(ref) + "\n")
+
+
+def _check_number(names: tuple[str, ...], least: int, most: int, what: str) -> None:
+    if not least <= len(names) <= most:
+        raise UsageError(f"{what} is expected here", hint="'ana branch -h' and 'ana tag -h' have examples")

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import NoneType
 from typing import TypeVar
 
 import msgspec
@@ -16,10 +17,14 @@ from anabranch.commit import Committed
 from anabranch.daemon import lock as locks
 from anabranch.daemon import mounts
 from anabranch.daemon.protocol import (
+    BringBack,
     Commit,
     CreateBranch,
     CreateTag,
+    DeleteBranch,
+    DeleteTag,
     Diff,
+    RenameBranch,
     Request,
     Restore,
     Status,
@@ -68,6 +73,22 @@ class Service(ABC):
     def create_tag(self, name: str, target: ObjectId, actor: str) -> Ref:
         """Name a commit for good."""
         return self._ask(CreateTag(name, target, actor), Ref)
+
+    def rename_branch(self, old: RefName, new: str, actor: str) -> None:
+        """Give a branch, with its uncommitted changes, another name."""
+        self._ask(RenameBranch(old, new, actor), NoneType)
+
+    def delete_branch(self, name: RefName, actor: str) -> None:
+        """Delete a branch without uncommitted changes."""
+        self._ask(DeleteBranch(name, actor), NoneType)
+
+    def delete_tag(self, name: RefName, actor: str) -> None:
+        """Delete a tag."""
+        self._ask(DeleteTag(name, actor), NoneType)
+
+    def bring_back(self, name: str, actor: str) -> Ref:
+        """Make a deleted branch again, where it stood."""
+        return self._ask(BringBack(name, actor), Ref)
 
     def restore(self, branch: RefName, source: ObjectId, paths: list[bytes]) -> Restored:
         """Put back into a branch what a commit holds at some paths."""
@@ -132,8 +153,17 @@ def perform(repository: Repository, request: Request) -> object:
             return repository.create_branch(request.name, ObjectId(request.start), Who(request.actor, "command"))
         case CreateTag():
             return repository.create_tag(request.name, ObjectId(request.target), Who(request.actor, "command"))
+        case RenameBranch():
+            repository.rename_branch(request.old, request.new, Who(request.actor, "command"))
+        case DeleteBranch():
+            repository.delete_branch(request.name, Who(request.actor, "command"))
+        case DeleteTag():
+            repository.delete_tag(request.name, Who(request.actor, "command"))
+        case BringBack():
+            return repository.bring_back(request.name, Who(request.actor, "command"))
         case Restore():
             return repository.restore(RefName(request.branch), ObjectId(request.source), request.paths)[0]
+    return None
 
 
 @contextmanager

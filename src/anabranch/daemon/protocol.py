@@ -58,6 +58,35 @@ class CreateTag(msgspec.Struct, tag=True, frozen=True):
     actor: str
 
 
+class RenameBranch(msgspec.Struct, tag=True, frozen=True):
+    """Give a branch another name; answers nothing."""
+
+    old: str
+    new: str
+    actor: str
+
+
+class DeleteBranch(msgspec.Struct, tag=True, frozen=True):
+    """Delete a branch; answers nothing."""
+
+    name: str
+    actor: str
+
+
+class DeleteTag(msgspec.Struct, tag=True, frozen=True):
+    """Delete a tag; answers nothing."""
+
+    name: str
+    actor: str
+
+
+class BringBack(msgspec.Struct, tag=True, frozen=True):
+    """Make a deleted branch again; answers Ref."""
+
+    name: str
+    actor: str
+
+
 class Restore(msgspec.Struct, tag=True, frozen=True):
     """Put back into a branch what a commit holds at some paths; answers Restored."""
 
@@ -66,7 +95,9 @@ class Restore(msgspec.Struct, tag=True, frozen=True):
     paths: list[bytes]
 
 
-Request = Commit | Status | Diff | CreateBranch | CreateTag | Restore
+Request = (
+    Commit | Status | Diff | CreateBranch | CreateTag | RenameBranch | DeleteBranch | DeleteTag | BringBack | Restore
+)
 
 
 class Envelope(msgspec.Struct, frozen=True):

@@ -17,12 +17,12 @@ from anabranch.commit import check_message
 from anabranch.daemon import guard, mounts
 from anabranch.daemon import lock as locks
 from anabranch.daemon.client import perform
-from anabranch.daemon.protocol import Commit, Diff, Request, Restore, Status
+from anabranch.daemon.protocol import Commit, DeleteBranch, Diff, RenameBranch, Request, Restore, Status
 from anabranch.daemon.server import Server
 from anabranch.errors import AnabranchError, DeniedError
 from anabranch.fuse import pyfuse
 from anabranch.fuse.operations import Operations
-from anabranch.ids import ObjectId, RefName
+from anabranch.ids import ObjectId, RefName, ref_name
 from anabranch.repo import Repository
 from anabranch.store.layout import check
 from anabranch.versions.refs import Who
@@ -171,6 +171,12 @@ async def _perform(operations: Operations, request: Request) -> object:
         done = await operations.outside.restore(area, ObjectId(request.source), request.paths)
         await operations.saver.sync()
         return done
+    if isinstance(request, DeleteBranch):
+        await operations.delete_branch(RefName(request.name), Who(request.actor, "command"))
+        return None
+    if isinstance(request, RenameBranch):
+        await operations.rename_branch(RefName(request.old), ref_name(request.new), Who(request.actor, "command"))
+        return None
     if isinstance(request, (Status, Diff)):
         await operations.committer.launder(operations.root.branch(RefName(request.branch)))
     return perform(operations.repository, request)

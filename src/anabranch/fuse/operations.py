@@ -23,11 +23,13 @@ from anabranch.fuse.outside import Outside
 from anabranch.fuse.pace import Pace
 from anabranch.fuse.roots import RootArea
 from anabranch.fuse.saver import Saver
-from anabranch.ids import ObjectId
+from anabranch.ids import ObjectId, RefName
 from anabranch.repo import Repository
 from anabranch.versions.contents import NotLoaded
 from anabranch.versions.objects import EntryKind
+from anabranch.versions.refs import Who
 from anabranch.worktree.inodes import Inode, kind_of_mode
+from anabranch.worktree.restore import Stale
 from anabranch.worktree.tree import RENAME_EXCHANGE, AttributeChanges, failure
 
 log = logging.getLogger(__name__)
@@ -172,6 +174,18 @@ class Operations:
             self.handles.moved(area.lookup(new_parent, new_name).attributes.ino, (new_parent, new_name))
             if flags & RENAME_EXCHANGE:
                 self.handles.moved(area.lookup(parent, name).attributes.ino, (parent, name))
+
+    async def delete_branch(self, name: RefName, who: Who) -> None:
+        """Delete a branch by another way than rmdir(2)."""
+        async with self._quiet(self.root, name.encode()):
+            self.root.delete_branch(name, who)
+        await self.outside.tell(Stale({(ROOT, name.encode())}, {ROOT}))
+
+    async def rename_branch(self, old: RefName, new: RefName, who: Who) -> None:
+        """Rename a branch by another way than rename(2)."""
+        async with self._quiet(self.root, old.encode()):
+            self.root.rename_branch(old, new, who)
+        await self.outside.tell(Stale({(ROOT, old.encode()), (ROOT, new.encode())}, {ROOT}))
 
     @asynccontextmanager
     async def _quiet(self, area: Area, name: bytes) -> AsyncIterator[None]:

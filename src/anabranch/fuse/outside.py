@@ -43,10 +43,14 @@ class Outside:
         await self._committer.launder(area)
         await self._committer.passage(area)
         done, stale = self._repository.restore(area.branch.name, source, paths)
-        await trio.to_thread.run_sync(self._tell, _known(area, stale), limiter=self._teller)
+        await self.tell(_known(area, stale))
+        return done
+
+    async def tell(self, stale: Stale) -> None:
+        """Have the kernel forget; returns when no process can see anything of it any more."""
+        await trio.to_thread.run_sync(self._tell, stale, limiter=self._teller)
         if stale.names and self._absence < FOREVER:
             await trio.sleep(self._absence)
-        return done
 
     def _tell(self, stale: Stale) -> None:
         for parent, name in stale.names:

@@ -6,7 +6,7 @@ import errno
 import re
 from collections.abc import Callable
 
-from anabranch.errors import AnabranchError, NotFoundError, UsageError
+from anabranch.errors import AnabranchError, NotFoundError, RefusedError, UsageError
 from anabranch.fuse.areas import FOREVER, NEVER, ROOT, VERSION_BITS, Area, Found, Item
 from anabranch.fuse.branches import BranchArea
 from anabranch.fuse.control import CONTROL_NAME, Outcome, failed, of_branch, of_root
@@ -168,13 +168,16 @@ class RootArea(Area):
     def rmdir(self, parent: Inode, name: bytes, uid: int) -> None:
         """Delete a branch that is clean and not in use."""
         with _Said(self._outcome):
-            checked = self._existing(name)
-            area = self.branch(checked)
-            if self._in_use(area):
-                raise OSError(errno.EBUSY, f"files of branch {checked} are open")
-            self._repository.delete_branch(checked, Who(user_name(uid), "rmdir"))
+            self.delete_branch(self._existing(name), Who(user_name(uid), "rmdir"))
+
+    def delete_branch(self, name: RefName, who: Who) -> None:
+        """Repository.delete_branch, unless files of it are open. Raises RefusedError."""
+        area = self.branch(name)
+        if self._in_use(area):
+            raise RefusedError(f"files of branch {name} are open")
+        self._repository.delete_branch(name, who)
         area.gone = True
-        del self._branches[checked]
+        del self._branches[name]
         self._touch()
 
     def rename(
@@ -192,11 +195,14 @@ class RootArea(Area):
             new = _name(new_name)
             if flags & RENAME_EXCHANGE:
                 raise OSError(errno.EINVAL, "branches cannot be exchanged")
-            if old == new:
-                return
-            self.branch(old)
-            self._repository.rename_branch(old, new, Who(user_name(uid), "rename"))
-        self._branches[new] = self._branches.pop(old)
+            self.rename_branch(old, new, Who(user_name(uid), "rename"))
+
+    def rename_branch(self, old: RefName, new: RefName, who: Who) -> None:
+        """Repository.rename_branch, for those who look at it, too."""
+        area = self.branch(old)
+        self._repository.rename_branch(old, new, who)
+        del self._branches[old]
+        self._branches[new] = area
         self._touch()
 
     def link(self, ino: Inode, parent: Inode, name: bytes) -> Found:

@@ -14,8 +14,8 @@ from enum import StrEnum
 
 import msgspec
 
-from anabranch.errors import ConflictError, DamagedError, ExistsError, NotFoundError, RefusedError
-from anabranch.ids import AtTime, Head, Numbered, ObjectId, Prefix, RefName, Revision
+from anabranch.errors import ConflictError, DamagedError, ExistsError, NotFoundError, RefusedError, UsageError
+from anabranch.ids import AtTime, Head, Numbered, ObjectId, Prefix, RefName, Revision, ref_name
 from anabranch.store.codec import Codec
 from anabranch.store.env import Batch, Environment
 from anabranch.store.meta import LOGS, REFS, ObjectStore
@@ -114,6 +114,14 @@ class Refs:
             raise NotFoundError(f"no branch or tag is called {name}", hint="'ana branch' and 'ana tag' list them")
         return ref
 
+    def named(self, name: str, *, tag: bool) -> Ref:
+        """The branch, or the tag, of a name. Raises NotFoundError, UsageError when it is the other."""
+        ref = self.get(ref_name(name))
+        if ref.is_tag != tag:
+            is_one, not_other = ("tag", "branch") if ref.is_tag else ("branch", "tag")
+            raise UsageError(f"{name} is a {is_one}, not a {not_other}")
+        return ref
+
     def all(self, *, tags: bool) -> list[Ref]:
         """All branches, or all tags, by name."""
         refs = [_ref(RefName(key.decode()), sealed) for key, sealed in self._meta.scan(REFS)]
@@ -196,6 +204,18 @@ class Refs:
             raise ExistsError(f"a branch or tag called {name} exists already")
         operation = Operation.TAG if tag else Operation.BIRTH
         return self._append(batch, name, operation, commit, who, is_tag=tag, detail=detail)
+
+    def revive(self, batch: Batch, name: RefName, who: Who) -> int:
+        """Make a deleted branch again, where it stood; returns the row's number. Raises ExistsError, NotFoundError."""
+        rows = self.log(name)
+        _, last = next(rows, (0, None))
+        if last is None:
+            raise NotFoundError(f"no branch was ever called {name}", hint="'ana branch' lists those that there are")
+        if last.operation == Operation.RENAME:
+            raise NotFoundError(f"{name} was not deleted but renamed", hint=f"it became {last.detail}")
+        if last.ends and next(rows)[1].operation == Operation.TAG:
+            raise NotFoundError(f"{name} was a tag", hint=f"ana tag {name} @{ObjectId(last.commit).hex()[:8]}")
+        return self.create(batch, name, ObjectId(last.commit), who, tag=False)
 
     def advance(self, batch: Batch, name: RefName, expected: int, commit: ObjectId, who: Who) -> int:
         """Move a branch on if it still stands at row `expected`; returns the new number. Raises ConflictError."""

@@ -26,14 +26,15 @@ from anabranch.versions.diff import Change, diff
 from anabranch.versions.objects import Commit, Entry, EntryKind, get_commit, put_commit
 from anabranch.versions.refs import Operation, Ref, Refs, Who
 from anabranch.versions.trees import EMPTY_TREE, Trees, Version
-from anabranch.worktree import checkpoint, cuts, restore
+from anabranch.worktree import checkpoint, cuts
 from anabranch.worktree.branch import Branch, new_worktree, open_worktree
 from anabranch.worktree.changes import changes, is_clean
 from anabranch.worktree.content import Overlays, Sources
 from anabranch.worktree.journal import Journal
 from anabranch.worktree.keeper import Keeper
 from anabranch.worktree.numbers import Numbers
-from anabranch.worktree.restore import Stale
+from anabranch.worktree.restore import Restored, Stale, carry_out
+from anabranch.worktree.restore_plan import plan
 from anabranch.worktree.space import Space
 
 FIRST_BRANCH = "main"
@@ -58,16 +59,6 @@ class VersionName:
         if self.name is None:
             return f"@{self.id.hex()[:8]}"
         return self.name if self.number is None else f"{self.name}@{self.number}"
-
-
-@dataclass(frozen=True, slots=True)
-class Restored:
-    """What a restore came to."""
-
-    files: int
-    """How many paths that are no directories were put back."""
-    removed: int
-    """How many names were taken away, each with all that was below."""
 
 
 def create(path: Path, *, branch: str = FIRST_BRANCH, source: str) -> None:
@@ -318,16 +309,19 @@ class Repository:
         table = self.branch(name).tree.table
         return is_clean(table, self.version(table.base_commit))
 
-    def restore(self, name: RefName, source: ObjectId, paths: Collection[bytes]) -> tuple[Restored, Stale]:
+    def restore(
+        self, name: RefName, source: ObjectId, paths: Collection[bytes], *,
+        new_too: bool = False, stale: Stale | None = None,
+    ) -> Restored:  # fmt: skip
         """Put back into a branch what a version holds at some paths, and take away what it does not hold there.
 
-        All at one instant, or nothing. Raises NotFoundError, RefusedError, OSError(ENOSPC).
+        All at one instant, or nothing. A path that the version does not hold at all is an error, or with `new_too`
+        taken away. What a kernel must be told is added to `stale`. Raises NotFoundError, RefusedError, OSError(ENOSPC).
         """
         tree, version = self.branch(name).tree, self.version(source)
         base = self.version(tree.table.base_commit)
-        planned = restore.plan(tree.table, base, version, paths)
-        stale = restore.carry_out(tree, self.space, base, version, planned)
-        return Restored(planned.files, len(planned.removed)), stale
+        planned = plan(tree.table, base, version, paths, new_too=new_too)
+        return carry_out(tree, base, version, planned, Stale() if stale is None else stale)
 
     def save(self) -> None:
         """Make everything that is not committed durable."""

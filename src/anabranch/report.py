@@ -12,11 +12,12 @@ import msgspec
 
 from anabranch.commit import Committed
 from anabranch.ids import RefName, short
-from anabranch.repo import Restored, VersionName
+from anabranch.repo import VersionName
 from anabranch.store.reindex import Rebuilt
 from anabranch.versions.diff import Change, ChangeKind
 from anabranch.versions.objects import Entry, EntryKind, Form
 from anabranch.versions.refs import Ref
+from anabranch.worktree.restore import Restored
 
 Json = dict[str, object]
 

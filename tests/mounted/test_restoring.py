@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import Mount, done, errno_of, hinted, pin_times, refused, run_ana, snapshot
+from tests.harness import Mount, done, errno_of, hinted, pin_times, run_ana, snapshot
 
 pytestmark = pytest.mark.mounted
 
@@ -185,13 +185,50 @@ def test_json_says_what_was_done(filled: Mount):
 def test_a_mistake_is_one_line_with_a_hint_and_changes_nothing(filled: Mount):
     (filled.main / "d/small").write_text("changed")
     (filled.main / "new").write_text("new")
-    hinted(run_ana("restore", "new", cwd=filled.main), 1, "main@1 has no new", "rm -r new")
-    hinted(run_ana("restore", "d", "new", cwd=filled.main), 1, "d")
-    hinted(run_ana("restore", "main@7", ".", cwd=filled.main), 1, "main has no version 7")
-    refused(run_ana("restore", "../..", cwd=filled.main), 2, "leads out of the branch")
+    done(filled.ana("branch", "d"))
+    top = filled.main
+    hinted(run_ana("restore", "new", cwd=top), 1, "main@1 has no new", "ana ls main@1")
+    hinted(run_ana("restore", "main", "d", "new", cwd=top), 1, "main@1 has no new")
+    hinted(run_ana("restore", "main@7", ".", cwd=top), 1, "main has no version 7")
+    hinted(run_ana("restore", "d", "link", cwd=top), 2, "d is a path", "ana discard d link")
+    hinted(run_ana("restore", "", cwd=top), 2, "empty")
+    for path in ("../..", "/", "/etc", str(filled.root / "d/x")):
+        hinted(run_ana("restore", path, cwd=top / "d"), 2, "leads out of the branch")
+    for path in ("..", "/", "/d"):
+        hinted(filled.ana("restore", path), 2, "leads out of the branch")
+    hinted(run_ana("restore", ".", cwd=filled.root), 2, "is no branch", "-b BRANCH")
     hinted(run_ana("restore", "d", cwd=filled.root / "main@1"), 2, "read-only", "-b BRANCH")
+    hinted(run_ana("discard", "nowhere", cwd=top), 1, "neither the version nor the working tree has nowhere")
     assert (filled.main / "d/small").read_text() == "changed"
     os.rename(filled.main / "d", filled.main / "moved")
     (filled.main / "d").write_text("a file now")
-    hinted(run_ana("restore", "d/small", cwd=filled.main), 3, "restore d itself")
+    hinted(run_ana("restore", "d/small", cwd=top), 3, "restore d itself")
     assert (filled.main / "d").read_text() == "a file now"
+
+
+def test_an_absolute_path_and_another_branch_are_understood(filled: Mount):
+    done(filled.ana("branch", "exp"))
+    for branch in ("main", "exp"):
+        (filled.root / branch / "d/small").write_text("changed")
+    restore(filled, str(filled.root / "exp/d"), "-b", "exp")
+    assert (filled.root / "exp/d/small").read_text() == "small"
+    assert (filled.main / "d/small").read_text() == "changed"
+    restore(filled, str(filled.main / "d/small"), cwd="d")
+    assert (filled.main / "d/small").read_text() == "small"
+
+
+def test_discard_gives_up_what_is_not_committed_new_files_too(filled: Mount):
+    before = snapshot(filled.main)
+    spoil(filled.main)
+    (filled.main / "kept").write_text("kept")
+    done(run_ana("discard", "../new", "../link", "../linked", "small", "e", "fifo", cwd=filled.main / "d"))
+    assert [change["path"] for change in filled.json("status")["changes"]] == ["kept"]
+    done(run_ana("discard", cwd=filled.main / "d"))
+    assert snapshot(filled.main) == before
+
+
+def test_what_a_name_shares_with_another_is_seen_there_too_p50(filled: Mount):
+    (filled.main / "linked").unlink()
+    assert (filled.main / "d/e/again").stat().st_nlink == 1
+    restore(filled, "linked")
+    assert (filled.main / "d/e/again").stat().st_nlink == 2

@@ -152,10 +152,13 @@ class Branch:
     def commit(self, message: str = "a message") -> int:
         return self.repository.commit(self.name, message, WHO).number
 
-    def restore(self, *paths: str, revision: str | None = None) -> Stale:
+    def restore(self, *paths: str, revision: str | None = None, new_too: bool = False) -> Stale:
         """Put back what a version holds, by default the last one."""
         source = self.repository.resolve(revision or self.name).id
-        return self.repository.restore(self.name, source, [os.fsencode(path) for path in paths])[1]
+        encoded = [os.fsencode(path) for path in paths]
+        stale = Stale()
+        self.repository.restore(self.name, source, encoded, new_too=new_too, stale=stale)
+        return stale
 
     def commit_nothing(self) -> None:
         """There must be nothing to commit."""

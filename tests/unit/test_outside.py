@@ -7,12 +7,13 @@ import pytest
 import trio
 import trio.testing
 
+from anabranch.fuse.absence import PROBE, UNSURE, Absence
 from anabranch.fuse.areas import FOREVER, ROOT
 from anabranch.fuse.branches import BranchArea
 from anabranch.fuse.commits import Committer
 from anabranch.fuse.control import Outcome, of_branch
 from anabranch.fuse.handles import Handles
-from anabranch.fuse.outside import PROBE, UNSURE, Outside
+from anabranch.fuse.outside import Outside
 from anabranch.fuse.saver import Saver
 from anabranch.repo import Repository
 from anabranch.worktree.inodes import Inode
@@ -53,19 +54,20 @@ def kernel() -> Kernel:
 @pytest.fixture
 def outside(repository: Repository, kernel: Kernel) -> Outside:
     handles = Handles(100)
-    return Outside(repository, kernel, Committer(repository, kernel, handles, Saver(repository, handles)))
+    return Outside(repository, kernel, Committer(repository, kernel, handles, Saver(repository, handles)), Absence())
 
 
 def test_names_that_are_not_there_are_trusted_for_ever_only_where_the_kernel_forgets_them(
-    outside: Outside, area: BranchArea, kernel: Kernel, place: Path, monkeypatch: pytest.MonkeyPatch
+    area: BranchArea, kernel: Kernel, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert outside.absence(area, area.tree.root, b"x") == UNSURE
-    outside.probe(place)
-    assert kernel.dropped == [(ROOT, PROBE.encode())]
-    assert outside.absence(area, area.tree.root, b"x") == UNSURE
-    monkeypatch.setattr(os.path, "lexists", lambda path: outside.absence(area, ROOT, os.fsencode(path.name)))
-    outside.probe(place)
-    assert outside.absence(area, area.tree.root, b"x") == FOREVER
+    absence = Absence()
+    assert absence.answer(area, area.tree.root, b"x") == UNSURE
+    absence.probe(place, kernel)
+    assert kernel.dropped == [(ROOT, PROBE)]
+    assert absence.answer(area, area.tree.root, b"x") == UNSURE
+    monkeypatch.setattr(os.path, "lexists", lambda path: absence.answer(area, ROOT, os.fsencode(path.name)))
+    absence.probe(place, kernel)
+    assert absence.answer(area, area.tree.root, b"x") == FOREVER
 
 
 def test_a_restore_returns_when_no_process_can_see_an_old_name_any_more(

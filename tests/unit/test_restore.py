@@ -11,10 +11,12 @@ from anabranch.repo import Repository
 from anabranch.testing import consistency
 from anabranch.versions.objects import EntryKind
 from anabranch.worktree.inodes import Inode
+from anabranch.worktree.space import MARGIN, ROW
 from tests.unit.helpers import MAIN, WHO, Branch, make_repository, random_bytes
 
 LARGE = random_bytes(1, 100_000)
 OLD_TIME = 1_000_000_000_000_000_000
+FIVE = ["1", "2", "3", "4", "5"]
 
 
 @pytest.fixture
@@ -162,6 +164,22 @@ def test_a_path_whose_directories_are_gone_gets_them_back_and_nothing_else_in_th
     assert filled.names("d/e") == ["other"]
 
 
+def test_two_paths_whose_directory_is_gone_both_come_back(filled: Branch) -> None:
+    filled.rename("d", "moved")
+    filled.restore("d/e/other", "d/e/large", "d/small")
+    assert filled.names("d") == ["e", "small"]
+    assert filled.names("d/e") == ["large", "other"]
+
+
+def test_new_files_go_where_that_is_asked_for_and_only_there(filled: Branch) -> None:
+    for path in ("new", "d/new", "other"):
+        filled.write(path, b"new")
+    filled.restore("new", "d", new_too=True)
+    assert filled.changed() == [("added", "other")]
+    with pytest.raises(NotFoundError):
+        filled.restore("nowhere", new_too=True)
+
+
 def test_a_path_that_the_version_does_not_hold_is_an_error_and_nothing_is_done(filled: Branch) -> None:
     filled.write("d/small", b"changed")
     filled.write("new", b"new")
@@ -177,6 +195,51 @@ def test_a_file_in_the_way_of_a_path_is_not_taken_away(filled: Branch) -> None:
     with pytest.raises(RefusedError, match="d is a directory in the version"):
         filled.restore("d/small")
     assert filled.read("d") == b"a file now"
+
+
+def test_a_name_that_is_one_of_a_file_again_changes_what_the_other_shows_p50(filled: Branch) -> None:
+    filled.unlink("linked")
+    stale = filled.restore("linked")
+    assert filled.tree.getattr(filled.find("d/e/again")).links == 2
+    assert filled.find("d/e/again") in stale.inodes
+
+
+def test_paths_may_be_deeper_than_pythons_stack(place: Path) -> None:
+    with make_repository(place / "deep") as repository:
+        branch = Branch(repository)
+        parent = branch.tree.root
+        for _ in range(1_500):
+            parent = branch.tree.create(parent, b"a", EntryKind.DIRECTORY, 0o755, 0, 0).ino
+        branch.tree.table.known.add(parent)
+        branch.tree.create(parent, b"file", EntryKind.FILE, 0o644, 0, 0)
+        branch.commit()
+        branch.tree.unlink(parent, b"file")
+        branch.restore("")
+        assert branch.tree.lookup(parent, b"file").size == 0
+        branch.restore("", revision="main@0")
+        assert branch.names() == []
+
+
+def test_room_that_others_take_in_the_middle_does_not_leave_half_of_it_done(
+    filled: Branch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in FIVE:
+        filled.write(name, b"one")
+    filled.commit()
+    for name in FIVE:
+        filled.write(name, b"two")
+    left = iter([MARGIN + 5 * ROW, *[0] * 100])
+    monkeypatch.setattr(filled.repository.space, "pending", 0)
+    monkeypatch.setattr(filled.repository.space, "free", lambda: next(left))
+    filled.restore("")
+    assert [filled.read(name) for name in FIVE] == [b"one"] * 5
+
+
+def test_what_was_looked_at_is_let_go_again(filled: Branch) -> None:
+    filled.forget_all()
+    before = set(filled.tree.table.nodes)
+    filled.restore("d/e", "d/small")
+    assert set(filled.tree.table.nodes) == before
 
 
 def test_a_restore_that_does_not_fit_on_the_disk_does_nothing(filled: Branch, monkeypatch: pytest.MonkeyPatch) -> None:

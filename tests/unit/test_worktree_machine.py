@@ -35,6 +35,7 @@ from anabranch.worktree import settle
 from anabranch.worktree.cuts import Cut, overlays_of
 from anabranch.worktree.inodes import Attributes, Inode
 from anabranch.worktree.keeper import Taken
+from anabranch.worktree.restore import Stale
 from anabranch.worktree.table import Built, Frozen
 from anabranch.worktree.tree import RENAME_EXCHANGE, AttributeChanges, WorkingTree
 from tests.unit.helpers import GID, MAIN, UID, WHO, CoarseClock, T, examples, make_repository, random_bytes, scratch
@@ -435,11 +436,36 @@ class WorkingTreeMachine(RuleBasedStateMachine):
             return
         self._observed()
         differing = self.repository.diff_working(chosen.commit, self.state.name)
-        self.repository.restore(*arguments)
+        names, attributes = self._cached()
+        stale = Stale()
+        self.repository.restore(*arguments, stale=stale)
+        self._nothing_else_is_stale(names, attributes, stale)
         changed = {tuple(change.path.split(b"/")) for change in differing}
         self.model.restore(chosen.root, path, changed, self._number)
         self._observed()
         assert not any(at[: len(path)] == path for at in differences(chosen.root, self.model.root) if at)
+
+    def _cached(self) -> tuple[dict[tuple[Inode, bytes], Inode], dict[Inode, tuple[int, ...]]]:
+        """What a kernel may know that has looked at everything: names, and attributes."""
+        names: dict[tuple[Inode, bytes], Inode] = {}
+        attributes: dict[Inode, tuple[int, ...]] = {}
+        numbers = [self.tree.root, *(Inode(item.ino) for item in self.state.opened if item.ino)]
+        for ino in numbers:  # grows while it is walked
+            of = self.tree.getattr(ino)
+            attributes[ino] = (of.mode, of.uid, of.gid, of.size, of.mtime_ns, of.ctime_ns, of.links)
+            for name in [name for name, _ in self.tree.entries(ino)] if of.kind == EntryKind.DIRECTORY else ():
+                names[ino, name] = self.tree.lookup(ino, name).ino
+                numbers.append(names[ino, name])
+        return names, attributes
+
+    def _nothing_else_is_stale(
+        self, names: dict[tuple[Inode, bytes], Inode], attributes: dict[Inode, tuple[int, ...]], stale: Stale
+    ) -> None:
+        now, attributes_now = self._cached()
+        changed = {place for place in names.keys() | now.keys() if names.get(place) != now.get(place)}
+        assert {place for place in changed if place[0] in attributes} <= stale.names
+        kept = attributes.keys() & attributes_now.keys()
+        assert {ino for ino in kept if attributes[ino] != attributes_now[ino]} <= stale.inodes
 
     def _number(self, path: Path) -> Inode:
         ino = self.tree.root

@@ -51,6 +51,23 @@ class Where:
         inside = full.relative_to(top) if full.is_relative_to(top) else full.relative_to("/")
         return b"" if inside == Path() else os.fsencode(inside)
 
+    def to_change(self, path: str) -> bytes:
+        """A path as it was typed, from the top of its branch, of something that will be changed: nothing is guessed.
+
+        Raises UsageError.
+        """
+        if not path:
+            raise UsageError("a PATH is empty", hint="everything of the branch is .")
+        if self.mount is not None and self.here in (None, ".ana") and self.chosen is None:
+            raise UsageError(f"{self.mount} is no branch", hint="go into one, or name it: -b BRANCH")
+        top = (self.mount or Path("/")) / (self.chosen or self.here or "-")
+        start = top if self.mount is None or self.chosen is not None else self.mount.joinpath(*self.parts)
+        full = Path(os.path.normpath(start / path))
+        if not full.is_relative_to(top):
+            raise UsageError(f"{path} leads out of the branch", hint="paths count from where you are, or from its top")
+        inside = full.relative_to(top)
+        return b"" if inside == Path() else os.fsencode(inside)
+
     def revision(self, repository: Repository) -> str:
         """What the current directory shows, if it is that of a version or a tag; else the branch that is meant."""
         name = self.here

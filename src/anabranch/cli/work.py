@@ -6,9 +6,11 @@ from pathlib import Path
 import click
 
 from anabranch import report
-from anabranch.cli.context import actor, branch_option, find, json_option, repository_option, show, show_json
+from anabranch.cli.context import Where, actor, branch_option, find, json_option, repository_option, show, show_json
 from anabranch.commit import check_message
-from anabranch.errors import NotFoundError
+from anabranch.errors import NotFoundError, UsageError
+from anabranch.ids import RefName
+from anabranch.repo import Repository
 from anabranch.versions.diff import Change
 
 
@@ -74,17 +76,51 @@ def restore(words: tuple[str, ...], repository: Path | None, branch: str | None,
     Examples: ana restore flights.csv; ana restore main@3 raw/2026; ana restore v1.0 .
     """
     where = find(repository, branch)
-    revision, typed = (words[0], words[1:]) if len(words) > 1 else (None, words)
     with where.reading() as history:
         name = where.branch_to_change(history)
-        source = history.resolve(revision or name)
-        version, paths = history.version(source.id), [where.inside(path) for path in typed]
-        for path in paths:
+        if len(words) > 1:
+            _check_first_word(history, where, name, words)
+        source = history.resolve(words[0] if len(words) > 1 else name)
+        version, paths = history.version(source.id), [where.to_change(word) for word in words[1:] or words]
+        for word, path in zip(words[1:] or words, paths, strict=True):
             if version.find(path) is None:
-                shown = report.show_path(path)
-                raise NotFoundError(f"{source} has no {shown}", hint=f"to take away what is there: rm -r {shown}")
+                raise NotFoundError(f"{source} has no {word}", hint=f"'ana ls {source}' lists what it has")
     with where.service() as service:
         done = service.restore(name, source.id, paths)
+    if as_json:
+        show_json(report.restored_json(name, source, done))
+    else:
+        show(report.restored_text(name, source, done))
+
+
+def _check_first_word(history: Repository, where: Where, branch: RefName, words: tuple[str, ...]) -> None:
+    """Of several words the first is a version; what was meant as a path could bring back that of another branch."""
+    path = where.to_change(words[0])
+    if history.version(history.resolve(branch).id).find(path) is not None:
+        raise UsageError(
+            f"{words[0]} is a path, and the first of several words is a version",
+            hint=f"ana restore {branch} {' '.join(words)}, or ana discard {' '.join(words)}",
+        )
+
+
+@click.command()
+@click.argument("paths", nargs=-1, metavar="[PATH...]")
+@repository_option
+@branch_option
+@json_option
+def discard(paths: tuple[str, ...], repository: Path | None, branch: str | None, as_json: bool) -> None:
+    """Give up what is not committed at each PATH, new files too; without PATH: all of the branch.
+
+    \b
+    Examples: ana discard flights.csv; ana discard .; ana discard -b exp
+    """
+    where = find(repository, branch)
+    with where.reading() as history:
+        name = where.branch_to_change(history)
+        source = history.resolve(name)
+    inside = [where.to_change(path) for path in paths] or [b""]
+    with where.service() as service:
+        done = service.restore(name, source.id, inside, new_too=True)
     if as_json:
         show_json(report.restored_json(name, source, done))
     else:

@@ -36,10 +36,11 @@ from anabranch.daemon.protocol import (
 )
 from anabranch.errors import DaemonError, DeniedError, RefusedError
 from anabranch.ids import ObjectId, RefName
-from anabranch.repo import Repository, Restored
+from anabranch.repo import Repository
 from anabranch.store.layout import Layout, check
 from anabranch.versions.diff import Change
 from anabranch.versions.refs import Ref, Who
+from anabranch.worktree.restore import Restored
 
 T = TypeVar("T")
 
@@ -90,9 +91,9 @@ class Service(ABC):
         """Make a deleted branch again, where it stood."""
         return self._ask(BringBack(name, actor), Ref)
 
-    def restore(self, branch: RefName, source: ObjectId, paths: list[bytes]) -> Restored:
-        """Put back into a branch what a commit holds at some paths."""
-        return self._ask(Restore(branch, source, paths), Restored)
+    def restore(self, branch: RefName, source: ObjectId, paths: list[bytes], *, new_too: bool = False) -> Restored:
+        """Put back into a branch what a commit holds at some paths; see Repository.restore."""
+        return self._ask(Restore(branch, source, paths, new_too), Restored)
 
 
 class _Remote(Service):
@@ -162,7 +163,8 @@ def perform(repository: Repository, request: Request) -> object:
         case BringBack():
             return repository.bring_back(request.name, Who(request.actor, "command"))
         case Restore():
-            return repository.restore(RefName(request.branch), ObjectId(request.source), request.paths)[0]
+            branch, source = RefName(request.branch), ObjectId(request.source)
+            return repository.restore(branch, source, request.paths, new_too=request.new_too)
     return None
 
 

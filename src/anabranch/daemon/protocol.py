@@ -93,6 +93,7 @@ class Restore(msgspec.Struct, tag=True, frozen=True):
     branch: str
     source: bytes
     paths: list[bytes]
+    new_too: bool = False
 
 
 Request = (

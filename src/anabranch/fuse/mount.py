@@ -134,7 +134,7 @@ def _watch_over(mount_point: Path) -> subprocess.Popen[bytes]:
 
 async def _announce(operations: Operations, mount_point: Path, ready: Callable[[], None]) -> None:
     """Say that the mount can be used, once it has answered the first requests, which come from a worker."""
-    await trio.to_thread.run_sync(operations.outside.probe, mount_point)
+    await trio.to_thread.run_sync(operations.absence.probe, mount_point, pyfuse.PyfuseKernel(mount_point))
     _widen_read_ahead(mount_point)  # not before: the answer to the kernel's first request sets it back
     ready()
 
@@ -168,8 +168,9 @@ async def _perform(operations: Operations, request: Request) -> object:
         return await operations.committer.commit(area, request.message, who, any_clock=request.any_clock)
     if isinstance(request, Restore):
         area = operations.root.branch(RefName(request.branch))
-        done = await operations.outside.restore(area, ObjectId(request.source), request.paths)
-        await operations.saver.sync()
+        source = ObjectId(request.source)
+        done = await operations.outside.restore(area, source, request.paths, new_too=request.new_too)
+        await operations.saver.sync()  # P48: as it would without a mount
         return done
     if isinstance(request, DeleteBranch):
         await operations.delete_branch(RefName(request.name), Who(request.actor, "command"))

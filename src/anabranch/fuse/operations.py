@@ -14,6 +14,7 @@ from typing import TypeVar
 import trio
 
 from anabranch.errors import AnabranchError
+from anabranch.fuse.absence import Absence
 from anabranch.fuse.areas import NEVER, ROOT, Area, Found
 from anabranch.fuse.commits import Committer, Kernel
 from anabranch.fuse.control import LIVE, ControlArea
@@ -57,7 +58,8 @@ class Operations:
         self.handles = Handles(known_files)
         self.saver = Saver(repository, self.handles)
         self.committer = Committer(repository, kernel, self.handles, self.saver)
-        self.outside = Outside(repository, kernel, self.committer)
+        self.absence = Absence()
+        self.outside = Outside(repository, kernel, self.committer, self.absence)
         self.root = RootArea(repository, self.handles.open_in)
         self._nursery = nursery
         self._messages = Messages(self.committer, self.root, nursery)
@@ -74,9 +76,9 @@ class Operations:
         await self.committer.passage(area)
         return self._remember(area.lookup(parent, name), parent, name)
 
-    def absence(self, parent: Inode, name: bytes) -> float:
+    def absent(self, parent: Inode, name: bytes) -> float:
         """Seconds to trust that a name is not there."""
-        return self.outside.absence(self._area(parent), parent, name)
+        return self.absence.answer(self._area(parent), parent, name)
 
     async def getattr(self, ino: Inode) -> Found:
         """The attributes of an inode."""

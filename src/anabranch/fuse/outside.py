@@ -1,83 +1,57 @@
-"""What the kernel must be told: changes that did not come through it, and whether it listens.
+"""Changes that do not come through the kernel, and what it must be told of them.
 
 Contents change through the kernel only, and a file that something else puts in place has a new number
-(worktree/restore.py). So names are to be forgotten, positive and negative ones, and attributes; from a worker thread,
-since the kernel may hold a directory's lock for an operation that waits for the loop.
+(worktree/restore.py). So names are to be forgotten, and attributes; by a worker thread, since the kernel may hold a
+directory's lock for an operation that waits for the loop.
 """
 
-import logging
-import os
-from pathlib import Path
+import contextlib
 
 import trio
 
-from anabranch.fuse.areas import FOREVER, ROOT, Area
+from anabranch.fuse.absence import Absence
+from anabranch.fuse.areas import FOREVER
 from anabranch.fuse.branches import BranchArea
 from anabranch.fuse.commits import Committer, Kernel
 from anabranch.ids import ObjectId
-from anabranch.repo import Repository, Restored
-from anabranch.worktree.inodes import Inode
-from anabranch.worktree.restore import Stale
-
-log = logging.getLogger(__name__)
-
-PROBE = ".ana-probe"
-"""A name that is never there, at the mount's root: no name of a branch or a version can be it."""
-UNSURE = 1.0
-"""Seconds to trust that a name is not there, with a kernel that does not forget it when it is told to."""
+from anabranch.repo import Repository
+from anabranch.worktree.restore import Restored, Stale
 
 
 class Outside:
     """Changes of branches from outside the mount."""
 
-    def __init__(self, repository: Repository, kernel: Kernel, committer: Committer) -> None:
+    def __init__(self, repository: Repository, kernel: Kernel, committer: Committer, absence: Absence) -> None:
         self._repository = repository
         self._kernel = kernel
         self._committer = committer
+        self._absence = absence
         self._teller = trio.CapacityLimiter(1)
-        self._absence = UNSURE
-        self._probed = 0
 
-    async def restore(self, area: BranchArea, source: ObjectId, paths: list[bytes]) -> Restored:
+    async def restore(
+        self, area: BranchArea, source: ObjectId, paths: list[bytes], *, new_too: bool = False
+    ) -> Restored:
         """Repository.restore, seen by every process when it returns; what programs wrote before it comes first."""
         await self._committer.launder(area)
         await self._committer.passage(area)
-        done, stale = self._repository.restore(area.branch.name, source, paths)
-        await self.tell(_known(area, stale))
-        return done
+        stale = Stale()
+        try:
+            return self._repository.restore(area.branch.name, source, paths, new_too=new_too, stale=stale)
+        finally:
+            known = area.tree.table.known
+            stale.names = {(parent, name) for parent, name in stale.names if parent in known}
+            stale.inodes &= known
+            await self.tell(stale)
 
     async def tell(self, stale: Stale) -> None:
         """Have the kernel forget; returns when no process can see anything of it any more."""
         await trio.to_thread.run_sync(self._tell, stale, limiter=self._teller)
-        if stale.names and self._absence < FOREVER:
-            await trio.sleep(self._absence)
+        if stale.names and self._absence.limit < FOREVER:
+            await trio.sleep(self._absence.limit)
 
     def _tell(self, stale: Stale) -> None:
         for parent, name in stale.names:
             self._kernel.drop_name(parent, name)
         for ino in stale.inodes:
-            self._kernel.forget_attributes(ino)
-
-    def absence(self, area: Area, parent: Inode, name: bytes) -> float:
-        """Seconds to trust that a name is not there."""
-        if parent == ROOT and name == PROBE.encode():
-            self._probed += 1
-            return FOREVER
-        return min(area.absence(parent), self._absence)
-
-    def probe(self, mount_point: Path) -> None:
-        """Find out whether the kernel forgets that a name is not there (Linux 6.19 or so does not). A worker thread."""
-        path = mount_point / PROBE
-        os.path.lexists(path)
-        asked = self._probed
-        self._kernel.drop_name(ROOT, PROBE.encode())
-        os.path.lexists(path)
-        if self._probed > asked:
-            self._absence = FOREVER
-        else:
-            log.warning("this kernel does not forget names that are not there: they are trusted for %g s", UNSURE)
-
-
-def _known(area: BranchArea, stale: Stale) -> Stale:
-    known = area.tree.table.known
-    return Stale({(parent, name) for parent, name in stale.names if parent in known}, stale.inodes & known)
+            with contextlib.suppress(OSError):  # the mount is ending
+                self._kernel.forget_attributes(ino)

@@ -154,7 +154,7 @@ class Transport(pyfuse3.Operations):
                 raise
             absent = EntryAttributes()
             absent.st_ino = InodeT(0)
-            absent.entry_timeout = self.operations.absence(Inode(parent_inode), name)
+            absent.entry_timeout = self.operations.absent(Inode(parent_inode), name)
             return absent
 
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:

@@ -300,6 +300,14 @@ class Version:
             entry = self.resolve(found)[0]
         return entry
 
+    def named(self, path: bytes) -> Entry | None:
+        """What a path itself names: of a hard link its name, not the file. None where nothing is."""
+        above, _, name = path.rpartition(b"/")
+        directory = self.find(above)
+        if not path or directory is None or directory.kind is not EntryKind.DIRECTORY:
+            return None if path else self.root
+        return self.trees.lookup(directory.tree, name)
+
     def at(self, path: bytes) -> Entry:
         """The entry at a path. Raises NotFoundError, and UsageError on a path through a file."""
         entry = self.find(path)

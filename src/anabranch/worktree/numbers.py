@@ -37,12 +37,22 @@ class Numbers:
     def fresh(self) -> Inode:
         """A number that no inode ever had. A block of numbers is reserved on disk first."""
         with self._lock:
-            if self._next == self._reserved:
-                with self._meta.write() as batch:
-                    batch.put(SETTINGS, _COUNTER, seal((self._reserved + _BLOCK).to_bytes(8, "little")))
-                self._reserved += _BLOCK
+            self._reserve(1)
             self._next += 1
             return Inode(self._next - 1)
+
+    def reserve(self, count: int) -> None:
+        """Make sure that so many fresh numbers can be had without an error. Raises OSError."""
+        with self._lock:
+            self._reserve(count)
+
+    def _reserve(self, count: int) -> None:
+        if self._reserved - self._next >= count:
+            return
+        reserved = self._next + max(count, _BLOCK)
+        with self._meta.write() as batch:
+            batch.put(SETTINGS, _COUNTER, seal(reserved.to_bytes(8, "little")))
+        self._reserved = reserved
 
     def find(self, parent: Inode, name: bytes) -> tuple[Inode, int] | None:
         """The number and ctime (ns) of a child, if its number is not its hash or its ctime not its mtime."""

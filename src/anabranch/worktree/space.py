@@ -7,7 +7,8 @@ there is still a margin, and a preallocated file is let go when even that is use
 import contextlib
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +28,7 @@ class Space:
     def __init__(self, reserve: Path) -> None:
         self._reserve = reserve
         self._held = False
+        self._granted = 0
         self.pending = 0
         """Bytes that were taken in and are in memory only."""
         self.restore()
@@ -37,8 +39,20 @@ class Space:
 
     def check(self, size: int = 0) -> None:
         """Before so many bytes are taken in. Raises OSError(ENOSPC)."""
-        if not self.has_room(size):
+        if 0 < size <= self._granted:
+            self._granted -= size
+        elif not self.has_room(size):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    @contextmanager
+    def granted(self, size: int) -> Iterator[None]:
+        """Inside, so many bytes are taken in piece by piece, and no piece is refused. Raises OSError(ENOSPC)."""
+        self.check(size)
+        self._granted = size
+        try:
+            yield
+        finally:
+            self._granted = 0
 
     def free(self) -> int:
         """Free bytes of the disk."""

@@ -307,6 +307,8 @@ class Table:
             named |= children
             walk += children
         linked = {ino for ino in self.dirty if self.nodes[ino].link_id not in {b"", *self.dead_links}}
+        if len({self.nodes[ino].link_id for ino in linked}) < len(linked):
+            raise DamagedError("the working tree has two files of one link id")
         for ino in self.dirty - named - linked:
             del self.nodes[ino]
             self.dirty.discard(ino)

@@ -10,6 +10,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from anabranch.ids import ObjectId
@@ -103,6 +104,13 @@ class WorkingTree:
         return self.sources.contents.missing(stored, offset, length) if stored else []
 
     # --- making and removing names ---
+
+    @contextmanager
+    def room_for(self, names: int, inodes: int) -> Iterator[None]:
+        """Inside, so many names and new inodes can be made without an error. Raises OSError(ENOSPC)."""
+        self._numbers.reserve(inodes)
+        with self._space.granted(names * ROW):
+            yield
 
     def create(
         self, parent: Inode, name: bytes, kind: EntryKind, mode: int, uid: int, gid: int, *,

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from anabranch.errors import NothingToCommitError, RefusedError, UsageError
 from anabranch.ids import ObjectId, RefName
 from anabranch.store.env import Batch
@@ -32,7 +34,15 @@ from anabranch.worktree.numbers import link_name, number_row
 from anabranch.worktree.table import Built, Frozen
 
 MESSAGE_MAX = 1024 * 1024
-"""Bytes of a commit message: a commit is one record, and every reader of history holds it in memory."""
+"""Bytes of a commit message, and of all metadata: a commit is one record, which every reader of history holds whole."""
+
+
+class Note(msgspec.Struct, frozen=True):
+    """What a commit says of itself. Without an author, it is whoever asked for the commit."""
+
+    message: str
+    author: str = ""
+    metadata: dict[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +83,8 @@ class Builder:
         self._overlays = Overlays(overlay_directory, open_files=1)
         self._ingest = Ingest(self._chunks, Sources(contents, self._overlays))
 
-    def build(self, frozen: Frozen) -> Candidate:
-        """Ingest what is new, build the trees from the bottom up. Raises NothingToCommitError."""
+    def build(self, frozen: Frozen, *, allow_empty: bool = False) -> Candidate:
+        """Ingest what is new, build the trees from the bottom up. Raises NothingToCommitError, unless `allow_empty`."""
         base = get_commit(self._objects, frozen.base_commit)
         try:
             contents = self._contents(frozen)
@@ -84,10 +94,12 @@ class Builder:
         root = self._directories(frozen, contents, trees)
         links = self._links(frozen, base, root, contents)
         files = self._count(Version(self._trees, base.root, ObjectId(base.links)), Version(self._trees, root, links))
+        if files is None and not allow_empty:
+            raise NothingToCommitError("nothing to commit: the branch equals its last commit")
         self._chunks.flush()
         return Candidate(
-            root, links, (frozen.base_commit,), base.generation + 1, trees, contents, list(_numbers(frozen)), files,
-            self._ingest.added,
+            root, links, (frozen.base_commit,), base.generation + 1, trees, contents, list(_numbers(frozen)),
+            files or 0, self._ingest.added,
         )  # fmt: skip
 
     def _contents(self, frozen: Frozen) -> dict[Inode, Stored]:
@@ -98,15 +110,14 @@ class Builder:
                 contents[ino] = self._ingest.run(node.content)
         return contents
 
-    def _count(self, old: Version, new: Version) -> int:
+    def _count(self, old: Version, new: Version) -> int | None:
+        """How many paths that are no directories differ; None if nothing does."""
         changed = files = 0
         for change in diff(old, new):
             self._objects.pace()
             changed += 1
             files += change.kind != EntryKind.DIRECTORY or change.change == ChangeKind.TYPE
-        if not changed and not is_regrouped(old, new):
-            raise NothingToCommitError("nothing to commit: the branch equals its last commit")
-        return files
+        return files if changed or is_regrouped(old, new) else None
 
     def _links(self, frozen: Frozen, base: Commit, root: Entry, contents: dict[Inode, Stored]) -> ObjectId:
         rows: dict[bytes, LinkRow | None] = dict.fromkeys(frozen.dead_links)
@@ -180,15 +191,16 @@ class Commits:
         self._keeper.cut_before_freeze(branch)
         return table.freeze()
 
-    def build(self, frozen: Frozen) -> Candidate:
+    def build(self, frozen: Frozen, *, allow_empty: bool = False) -> Candidate:
         """Step 2, in any thread. Raises NothingToCommitError; then, as after every error, call `thaw`."""
-        return self._builder().build(frozen)
+        return self._builder().build(frozen, allow_empty=allow_empty)
 
-    def conclude(self, candidate: Candidate, message: str, author: str) -> Built:
-        """Step 3, in any thread: store the commit under a message."""
+    def conclude(self, candidate: Candidate, note: Note, who: Who) -> Built:
+        """Step 3, in any thread: store the commit with its note. Raises UsageError."""
+        note = check_note(note)
         commit = Commit(
-            candidate.root, candidate.links, candidate.parents, candidate.generation, author, time.time_ns(),
-            check_message(message), {},
+            candidate.root, candidate.links, candidate.parents, candidate.generation, note.author or who.actor,
+            time.time_ns(), note.message, note.metadata,
         )  # fmt: skip
         identity = put_commit(self._objects, commit)
         return Built(identity, candidate.links, candidate.trees, candidate.contents, candidate.numbers)
@@ -238,19 +250,21 @@ class Commits:
         """Instead of going on: what was frozen is uncommitted again."""
         self._branch(name).tree.table.thaw()
 
-    def commit(self, name: RefName, message: str, who: Who, *, any_clock: bool = False) -> Committed:
+    def commit(
+        self, name: RefName, note: Note, who: Who, *, any_clock: bool = False, allow_empty: bool = False
+    ) -> Committed:
         """All steps in one thread, for a process that serves nobody else.
 
         Raises UsageError, NothingToCommitError, and RefusedError when the clock is a day behind, unless `any_clock`.
         """
-        check_message(message)
+        check_note(note)
         if not any_clock:
             self._refs.check_clock(name)
         expected = self._refs.get(name).number
         frozen = self.freeze(name)
         try:
-            candidate = self.build(frozen)
-            built = self.conclude(candidate, message, who.actor)
+            candidate = self.build(frozen, allow_empty=allow_empty)
+            built = self.conclude(candidate, note, who)
             cut = self.cut(name, built)
             try:
                 number = self.write(name, expected, built, cut, who)
@@ -302,6 +316,20 @@ def _names(frozen: Frozen) -> Iterator[tuple[Inode, bytes, Node | None]]:
                 yield ino, name, None
             elif not frozen.nodes[child].link_id:
                 yield ino, name, frozen.nodes[child]
+
+
+def check_note(note: Note) -> Note:
+    """A note as it is stored: the message without the white space around it, metadata in order. Raises UsageError."""
+    for key in note.metadata:
+        if not key or not key.isprintable() or "=" in key:
+            raise UsageError(f"{key!r} is no key of metadata", hint="KEY=VALUE, the key without control characters")
+    try:
+        size = sum(len(key.encode()) + len(value.encode()) for key, value in note.metadata.items())
+    except UnicodeEncodeError:
+        raise UsageError("the metadata are not UTF-8") from None
+    if size > MESSAGE_MAX:
+        raise UsageError(f"the metadata have more than {MESSAGE_MAX} bytes", hint="commit long texts as files")
+    return Note(check_message(note.message), note.author, dict(sorted(note.metadata.items())))
 
 
 def check_message(message: str) -> str:

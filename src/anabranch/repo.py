@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from anabranch.commit import Builder, Commits, Committed
+from anabranch.commit import Builder, Commits, Committed, Note
 from anabranch.errors import DamagedError, NotFoundError, RefusedError
 from anabranch.ids import ObjectId, RefName, parse_revision, ref_name
 from anabranch.store import layout as layouts
@@ -334,9 +334,12 @@ class Repository:
 
     # --- commits ---
 
-    def commit(self, name: RefName, message: str, who: Who, *, any_clock: bool = False) -> Committed:
+    def commit(
+        self, name: RefName, note: Note | str, who: Who, *, any_clock: bool = False, allow_empty: bool = False
+    ) -> Committed:
         """Make a version of a branch, in a process that serves nobody else; see Commits.commit."""
-        done = self.commits.commit(name, message, who, any_clock=any_clock)
+        note = Note(note) if isinstance(note, str) else note
+        done = self.commits.commit(name, note, who, any_clock=any_clock, allow_empty=allow_empty)
         with contextlib.suppress(OSError):  # the commit is made; the next opening saves what this could not
             if self.keeper.has_unsaved():
                 self.keeper.save()

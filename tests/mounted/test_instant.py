@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from anabranch.commit import Note
 from anabranch.daemon.client import connect
 from anabranch.ids import RefName
 from tests.harness import Mount, done, python, wait_for
@@ -153,7 +154,7 @@ class Committing:
 
     def _by_socket(self, message: str) -> None:
         with connect(self._mount.path) as service:
-            service.commit(RefName("main"), message, "tester", any_clock=False)
+            service.commit(RefName("main"), Note(message), "tester")
 
     def _by_command(self, message: str) -> None:
         done(self._mount.ana("commit", "-m", message))

@@ -17,6 +17,7 @@ import pytest
 import trio
 import trio.testing
 
+from anabranch.commit import Note
 from anabranch.fuse.areas import ROOT
 from anabranch.fuse.handles import Caller
 from anabranch.fuse.operations import Operations
@@ -63,7 +64,7 @@ async def fill(repository: Repository) -> None:
             await operations.write(handle, 0, content(number))
             await operations.release(handle)
         area = operations.root.branch(repository.default_branch())
-        await operations.committer.commit(area, "cold", Who("ann", "test"), any_clock=False)
+        await operations.committer.commit(area, Note("cold"), Who("ann", "test"), any_clock=False)
         await operations.create_file(main.attributes.ino, b"warm", 0o644, CALLER)
         await operations.fsync()
 
@@ -170,7 +171,7 @@ def test_those_who_wait_for_writes_do_not_hold_up_what_the_writes_wait_for_p46(c
 
     async def commit(operations: Operations) -> None:
         area = operations.root.branch(cold.default_branch())
-        await operations.committer.commit(area, "beside", Who("ann", "test"), any_clock=False)
+        await operations.committer.commit(area, Note("beside"), Who("ann", "test"), any_clock=False)
         ended.append("commit")
 
     async def all_of_it() -> None:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from anabranch.commit import MESSAGE_MAX
+from anabranch.commit import MESSAGE_MAX, Note
 from anabranch.errors import ConflictError, NothingToCommitError, RefusedError, UsageError
 from anabranch.ids import RefName
 from anabranch.versions.objects import EntryKind, Tag, get_commit
@@ -58,6 +58,29 @@ def test_a_commit_names_its_parent_author_time_and_message(main: Branch) -> None
     assert [version.commit.generation for version in (first, second)] == [1, 2]
     assert (first.commit.message, first.commit.author) == ("the message\n\nand more", WHO.actor)
     assert first.commit.time_ns < second.commit.time_ns
+
+
+def test_a_commit_keeps_an_author_and_metadata_in_the_order_of_their_keys(main: Branch) -> None:
+    main.write("file", b"one")
+    main.repository.commit(MAIN, Note("nightly", "bts", {"run": "412", "a key": "x=y"}), WHO)
+    commit = main.repository.resolve("main").commit
+    assert (commit.author, list(commit.metadata.items())) == ("bts", [("a key", "x=y"), ("run", "412")])
+
+
+@pytest.mark.parametrize(
+    "metadata", [{"": "x"}, {"a=b": "x"}, {"a\n": "x"}, {"a": "x" * (MESSAGE_MAX + 1)}, {"a": "\udcff"}]
+)
+def test_metadata_that_cannot_be_kept_are_refused(main: Branch, metadata: dict[str, str]) -> None:
+    main.write("file", b"one")
+    with pytest.raises(UsageError):
+        main.repository.commit(MAIN, Note("nightly", "", metadata), WHO)
+    assert main.changed() == [("added", "file")]
+
+
+def test_a_commit_without_changes_is_made_where_that_is_asked_for(main: Branch) -> None:
+    done = main.repository.commit(MAIN, "nothing", WHO, allow_empty=True)
+    assert (done.number, done.files) == (1, 0)
+    main.commit_nothing()
 
 
 def test_what_a_version_holds_never_changes(main: Branch) -> None:
@@ -123,7 +146,7 @@ def test_what_is_written_after_the_freeze_is_not_in_the_commit_but_in_the_next(m
     main.write("small", b"LATER")
     main.rename("d", "e")
     main.write("e/new", b"new")
-    built = repository.commits.conclude(repository.commits.build(frozen), "a message", "ann")
+    built = repository.commits.conclude(repository.commits.build(frozen), Note("a message"), WHO)
     cut = repository.commits.cut(MAIN, built)
     assert repository.commits.write(MAIN, 0, built, cut, WHO) == 1
     repository.commits.advance(MAIN, built, cut)
@@ -171,7 +194,9 @@ def test_two_commits_of_a_branch_cannot_be_made_at_once(main: Branch) -> None:
 def test_a_commit_over_a_branch_that_was_moved_meanwhile_is_refused_and_loses_nothing(main: Branch) -> None:
     repository = main.repository
     main.write("file", b"content")
-    built = repository.commits.conclude(repository.commits.build(repository.commits.freeze(MAIN)), "a message", "ann")
+    built = repository.commits.conclude(
+        repository.commits.build(repository.commits.freeze(MAIN)), Note("a message"), WHO
+    )
     cut = repository.commits.cut(MAIN, built)
     with repository.meta.write() as batch:
         repository.refs.advance(batch, MAIN, 0, repository.refs.get(MAIN).commit, WHO)

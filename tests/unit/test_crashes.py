@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from anabranch.commit import Note
 from anabranch.errors import DamagedError, NotFoundError, NothingToCommitError
 from anabranch.ids import RefName
 from anabranch.repo import Repository
@@ -150,7 +151,7 @@ def test_a_crash_in_the_middle_of_a_commit_leaves_everything_uncommitted(process
     process.main.write("file", LARGE)
     process.repository.save()
     candidate = process.repository.commits.build(process.repository.commits.freeze(MAIN))
-    process.repository.commits.conclude(candidate, "a message", "ann")
+    process.repository.commits.conclude(candidate, Note("a message"), WHO)
     process.crash()
     assert process.repository.refs.get(MAIN).number == 0
     assert process.main.changed() == [("added", "file")]
@@ -164,7 +165,7 @@ def test_a_crash_right_after_the_transaction_of_a_commit_finds_later_changes_on_
     frozen = repository.commits.freeze(MAIN)
     process.main.write("file", b"later")
     process.main.write("new", b"new")
-    built = repository.commits.conclude(repository.commits.build(frozen), "a message", "ann")
+    built = repository.commits.conclude(repository.commits.build(frozen), Note("a message"), WHO)
     cut = repository.commits.cut(MAIN, built)
     assert repository.commits.write(MAIN, 0, built, cut, WHO) == 1
     process.crash()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from anabranch.commit import Note
 from anabranch.errors import NotFoundError, RefusedError
 from anabranch.repo import Repository
 from anabranch.testing import consistency
@@ -257,7 +258,7 @@ def test_what_was_restored_beside_a_commit_is_uncommitted(filled: Branch) -> Non
     frozen = repository.commits.freeze(MAIN)
     filled.restore("d/small", revision="main@1")
     candidate = repository.commits.build(frozen)
-    built = repository.commits.conclude(candidate, "beside", "ann")
+    built = repository.commits.conclude(candidate, Note("beside"), WHO)
     cut = repository.commits.cut(MAIN, built)
     repository.commits.write(MAIN, repository.refs.get(MAIN).number, built, cut, WHO)
     repository.commits.advance(MAIN, built, cut)

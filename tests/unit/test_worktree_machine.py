@@ -22,7 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from anabranch.commit import Candidate
+from anabranch.commit import Candidate, Note
 from anabranch.errors import NothingToCommitError, RefusedError
 from anabranch.ids import ObjectId, RefName
 from anabranch.repo import Repository
@@ -379,7 +379,7 @@ class WorkingTreeMachine(RuleBasedStateMachine):
 
     def _conclude(self, commit: Commit, candidate: Candidate) -> None:
         self.count += 1
-        commit.built = self.repository.commits.conclude(candidate, f"message {self.count}", "ann")
+        commit.built = self.repository.commits.conclude(candidate, Note(f"message {self.count}"), WHO)
         commit.cut = self.repository.commits.cut(commit.state.name, commit.built)
         commit.moment = self._moment()
 

@@ -7,7 +7,7 @@ import click
 
 from anabranch import report
 from anabranch.cli.context import Where, actor, branch_option, find, json_option, repository_option, show, show_json
-from anabranch.commit import check_message
+from anabranch.commit import Note, check_note
 from anabranch.errors import NotFoundError, UsageError
 from anabranch.ids import RefName
 from anabranch.repo import Repository
@@ -39,27 +39,46 @@ def status(repository: Path | None, branch: str | None, as_json: bool) -> None:
 
 @click.command()
 @click.option("-m", "--message", required=True, metavar="TEXT", help="What changed.")
+@click.option("--meta", multiple=True, metavar="KEY=VALUE", help="Something to keep with the version; repeatable.")
+@click.option("--author", default="", metavar="NAME", help="Who made what is committed; default: who commits.")
+@click.option("--allow-empty", is_flag=True, help="Commit though nothing has changed.")
 @click.option("--any-clock", is_flag=True, help="Commit though the clock is a day behind the last version.")
 @repository_option
 @branch_option
 @json_option
-def commit(message: str, any_clock: bool, repository: Path | None, branch: str | None, as_json: bool) -> None:
+def commit(
+    message: str,
+    meta: tuple[str, ...],
+    author: str,
+    allow_empty: bool,
+    any_clock: bool,
+    repository: Path | None,
+    branch: str | None,
+    as_json: bool,
+) -> None:
     """Make a version of everything on a branch, as it is at this instant.
 
     \b
-    Example: ana commit -m "flights of January"
+    Examples: ana commit -m "flights of January"; ana commit -m "nightly" --meta run=412 --meta source=bts
     Exit code 1: there was nothing to commit.
     """
-    text = check_message(message)
+    note = check_note(Note(message, author, dict(map(_pair, meta))))
     where = find(repository, branch)
     with where.reading() as history:
         name = where.branch_to_change(history)
     with where.service() as service:
-        done = service.commit(name, text, actor(), any_clock=any_clock)
+        done = service.commit(name, note, actor(), any_clock=any_clock, allow_empty=allow_empty)
     if as_json:
         show_json(report.committed_json(done))
     else:
         show(report.committed_text(done))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"{text} is no KEY=VALUE", hint="for example --meta run=412")
+    return key, value
 
 
 @click.command()

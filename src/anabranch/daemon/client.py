@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from anabranch.commit import Committed
+from anabranch.commit import Committed, Note
 from anabranch.daemon import lock as locks
 from anabranch.daemon import mounts
 from anabranch.daemon.protocol import (
@@ -55,9 +55,11 @@ class Service(ABC):
     def _ask(self, request: Request, kind: type[T]) -> T:
         """Have a request carried out."""
 
-    def commit(self, branch: RefName, message: str, actor: str, *, any_clock: bool) -> Committed:
+    def commit(
+        self, branch: RefName, note: Note, actor: str, *, any_clock: bool = False, allow_empty: bool = False
+    ) -> Committed:
         """Commit a branch."""
-        return self._ask(Commit(branch, message, actor, any_clock), Committed)
+        return self._ask(Commit(branch, note, actor, any_clock, allow_empty), Committed)
 
     def status(self, branch: RefName) -> list[Change]:
         """The uncommitted changes of a branch."""
@@ -125,7 +127,9 @@ class _Local(Service):
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
 
-    def commit(self, branch: RefName, message: str, actor: str, *, any_clock: bool) -> Committed:
+    def commit(
+        self, branch: RefName, note: Note, actor: str, *, any_clock: bool = False, allow_empty: bool = False
+    ) -> Committed:
         """Refused beside a dead mount: who has just written there means a commit of that, not of what is left."""
         path = self._repository.layout.path
         for known in mounts.all_mounts():
@@ -134,7 +138,7 @@ class _Local(Service):
                     f"the daemon of the mount at {known.directory} died; what it had not saved yet is gone",
                     hint=f"ana mount {path} {known.directory} brings the rest back: look at it, then commit",
                 )
-        return super().commit(branch, message, actor, any_clock=any_clock)
+        return super().commit(branch, note, actor, any_clock=any_clock, allow_empty=allow_empty)
 
     def _ask(self, request: Request, kind: type[T]) -> T:
         return msgspec.msgpack.decode(msgspec.msgpack.encode(perform(self._repository, request)), type=kind)
@@ -145,7 +149,9 @@ def perform(repository: Repository, request: Request) -> object:
     match request:
         case Commit():
             name, who = RefName(request.branch), Who(request.actor, "command")
-            return repository.commit(name, request.message, who, any_clock=request.any_clock)
+            return repository.commit(
+                name, request.note, who, any_clock=request.any_clock, allow_empty=request.allow_empty
+            )
         case Status():
             return repository.status(RefName(request.branch))
         case Diff():

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from anabranch.commit import Note
 from anabranch.errors import BY_NAME, AnabranchError, DaemonError
 
 VERSION = 2
@@ -24,9 +25,10 @@ class Commit(msgspec.Struct, tag=True, frozen=True):
     """Commit a branch; answers Committed."""
 
     branch: str
-    message: str
+    note: Note
     actor: str
     any_clock: bool = False
+    allow_empty: bool = False
 
 
 class Status(msgspec.Struct, tag=True, frozen=True):

@@ -12,11 +12,12 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import trio
 
-from anabranch.commit import Candidate, Committed
+from anabranch.commit import Candidate, Committed, Note
 from anabranch.errors import RefusedError
 from anabranch.fuse.branches import BranchArea
 from anabranch.fuse.handles import Handles
@@ -147,7 +148,7 @@ class Committer:
         finally:
             lock.release()
 
-    async def prepare(self, area: BranchArea, *, any_clock: bool = False) -> Prepared:
+    async def prepare(self, area: BranchArea, *, any_clock: bool = False, allow_empty: bool = False) -> Prepared:
         """Freeze the branch and build what a commit of it holds. Raises NothingToCommitError, RefusedError, OSError."""
         if not any_clock:
             self._repository.refs.check_clock(area.branch.name)
@@ -158,7 +159,9 @@ class Committer:
             async with self._instant(area):
                 frozen = self._commits.freeze(name)
             try:
-                candidate = await trio.to_thread.run_sync(self._commits.build, frozen, limiter=self._builders)
+                candidate = await trio.to_thread.run_sync(
+                    partial(self._commits.build, frozen, allow_empty=allow_empty), limiter=self._builders
+                )
             except BaseException:
                 self._commits.thaw(area.branch.name)
                 raise
@@ -167,12 +170,12 @@ class Committer:
             raise
         return Prepared(area, expected, candidate)
 
-    async def finish(self, prepared: Prepared, message: str, who: Who) -> Committed:
-        """Commit under a message. Raises UsageError, ConflictError, OSError; then nothing has happened."""
+    async def finish(self, prepared: Prepared, note: Note, who: Who) -> Committed:
+        """Commit with a note. Raises UsageError, ConflictError, OSError; then nothing has happened."""
         repository, area, candidate = self._repository, prepared.area, prepared.candidate
         name = area.branch.name
         try:
-            built = await trio.to_thread.run_sync(self._commits.conclude, candidate, message, who.actor)
+            built = await trio.to_thread.run_sync(self._commits.conclude, candidate, note, who)
             async with self._saver.alone():
                 cut = self._commits.cut(name, built)
                 try:
@@ -203,7 +206,9 @@ class Committer:
         prepared.open = False
         self._locks[prepared.area].release()
 
-    async def commit(self, area: BranchArea, message: str, who: Who, *, any_clock: bool) -> Committed:
+    async def commit(
+        self, area: BranchArea, note: Note, who: Who, *, any_clock: bool, allow_empty: bool = False
+    ) -> Committed:
         """Prepare and finish in one."""
-        prepared = await self.prepare(area, any_clock=any_clock)
-        return await self.finish(prepared, message, who)
+        prepared = await self.prepare(area, any_clock=any_clock, allow_empty=allow_empty)
+        return await self.finish(prepared, note, who)

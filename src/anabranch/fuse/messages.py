@@ -13,7 +13,7 @@ from pathlib import Path
 
 import trio
 
-from anabranch.commit import MESSAGE_MAX, check_message
+from anabranch.commit import MESSAGE_MAX, Note, check_message
 from anabranch.errors import AnabranchError, RefusedError
 from anabranch.fuse.branches import BranchArea
 from anabranch.fuse.commits import Committer, Prepared
@@ -102,7 +102,7 @@ class Messages:
         message.done = True
         who = Who(user_name(handle.caller.uid), "control file")
         try:
-            done = await self._committer.finish(prepared, bytes(message.text).decode(errors="replace"), who)
+            done = await self._committer.finish(prepared, Note(bytes(message.text).decode(errors="replace")), who)
         except (AnabranchError, OSError) as error:
             self._fail(message, error)
             raise

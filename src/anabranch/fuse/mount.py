@@ -13,7 +13,7 @@ from pathlib import Path
 
 import trio
 
-from anabranch.commit import check_message
+from anabranch.commit import check_note
 from anabranch.daemon import guard, mounts
 from anabranch.daemon import lock as locks
 from anabranch.daemon.client import perform
@@ -162,10 +162,12 @@ def _handler(operations: Operations, token: trio.lowlevel.TrioToken) -> Callable
 
 async def _perform(operations: Operations, request: Request) -> object:
     if isinstance(request, Commit):
-        check_message(request.message)
+        check_note(request.note)
         area = operations.root.branch(RefName(request.branch))
         who = Who(request.actor, "command")
-        return await operations.committer.commit(area, request.message, who, any_clock=request.any_clock)
+        return await operations.committer.commit(
+            area, request.note, who, any_clock=request.any_clock, allow_empty=request.allow_empty
+        )
     if isinstance(request, Restore):
         area = operations.root.branch(RefName(request.branch))
         source = ObjectId(request.source)

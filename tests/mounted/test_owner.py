@@ -209,6 +209,75 @@ def test_sigterm_again_and_again_is_as_good_p31(mount: Mount):
     assert (mount.main / "open").read_bytes() == data
 
 
+def test_what_a_program_could_write_until_the_end_of_the_mount_is_there_p31(mount: Mount):
+    """It writes into one file, without a pause, until write(2) fails; SIGTERM comes meanwhile."""
+    code = """
+import os
+descriptor = os.open("file", os.O_WRONLY | os.O_CREAT)
+written = 0
+try:
+    while True:
+        written += os.write(descriptor, b"%07d." % (written // 8 % 10**7))
+        if written == 80_000:
+            print("writing", flush=True)
+except OSError as error:
+    print(written)
+"""
+    writer = python(code, cwd=mount.main)
+    try:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "writing\n"
+        os.kill(mount.pid, signal.SIGTERM)
+        written = int(writer.communicate(timeout=PATIENCE)[0])
+    finally:
+        writer.kill()
+        writer.communicate()
+    wait_until_ended(mount)
+    away(mount)
+    mount.mount()
+    assert (mount.main / "file").stat().st_size == written
+    assert (mount.main / "file").read_bytes()[-8:] == b"%07d." % ((written // 8 - 1) % 10**7)
+
+
+LONG = 300
+"""MiB that a commit takes a while for."""
+
+
+def fill(mount: Mount) -> None:
+    for number in range(LONG // 10):
+        (mount.main / f"file {number}").write_bytes(os.urandom(10 << 20))
+
+
+def is_committing(mount: Mount) -> bool:
+    """Chunks of the commit are being written."""
+    return sum(path.stat().st_size for path in (mount.path / "volumes").iterdir()) > 20 << 20
+
+
+def test_a_commit_that_sigterm_meets_is_made_or_fails_where_it_was_asked_for_p10_p33(mount: Mount):
+    """A shell hears of an error of write(2), and never of one of close(2)."""
+    fill(mount)
+    writer = subprocess.Popen(["sh", "-c", "echo a message > .ana/commit"], cwd=mount.main, stderr=subprocess.PIPE)
+    wait_for(lambda: is_committing(mount), "the commit to be under way")
+    os.kill(mount.pid, signal.SIGTERM)
+    writer.communicate(timeout=PATIENCE)
+    wait_until_ended(mount)
+    away(mount)
+    assert (writer.returncode == 0) == (mount.messages()[0] == "a message")
+
+
+def test_an_unmount_waits_for_a_commit_that_a_command_asked_for_p31_p33(mount: Mount):
+    fill(mount)
+    command = subprocess.Popen(
+        [ANA, "commit", "-R", mount.path, "-m", "a message"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(lambda: is_committing(mount), "the commit to be under way")
+    mount.umount()
+    output, errors = command.communicate(timeout=PATIENCE)
+    assert (command.returncode, errors) == (0, "")
+    assert output.startswith("main@1 ")
+    assert mount.messages()[0] == "a message"
+
+
 @contextmanager
 def stopped(process: int) -> Iterator[None]:
     """A process stands still."""

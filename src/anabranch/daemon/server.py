@@ -26,6 +26,9 @@ class Server:
         self._path = path
         self._handle = handle
         self._closed = False
+        self._clients: set[threading.Thread] = set()
+        self._silent: set[socket.socket] = set()
+        """Connections on which nothing was asked yet."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         path.unlink(missing_ok=True)  # the lock is ours, so whoever listened here is dead
         with short_address(path) as address:
@@ -35,12 +38,15 @@ class Server:
         threading.Thread(target=self._accept, daemon=True, name="socket").start()
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening; returns when everybody who has asked was answered. `handle` must still work meanwhile."""
         self._closed = True
         self._path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+        for waiting in (self._socket, *self._silent.copy()):
+            with contextlib.suppress(OSError):
+                waiting.shutdown(socket.SHUT_RDWR)
         self._socket.close()
+        for client in self._clients.copy():
+            client.join()
 
     def _accept(self) -> None:
         while True:
@@ -52,17 +58,26 @@ class Server:
                 log.error("a client could not be accepted: %s", error)
                 time.sleep(_PAUSE)
                 continue
-            threading.Thread(target=self._serve, args=(connection,), daemon=True, name="client").start()
+            client = threading.Thread(target=self._serve, args=(connection,), daemon=True, name="client")
+            self._clients.add(client)
+            self._silent.add(connection)
+            client.start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with connection:
-            connection.settimeout(_TIMEOUT)
-            try:
-                reply = self._reply(receive(connection))
+        try:
+            with connection:
+                connection.settimeout(_TIMEOUT)
+                request = receive(connection)
+                self._silent.discard(connection)
+                reply = self._reply(request)
                 connection.settimeout(None)
                 send(connection, reply)
-            except (OSError, DaemonError) as error:
+        except (OSError, DaemonError) as error:
+            if not self._closed:
                 log.warning("a client went away: %s", error)
+        finally:
+            self._silent.discard(connection)
+            self._clients.discard(threading.current_thread())
 
     def _reply(self, message: bytes) -> bytes:
         try:

@@ -8,9 +8,11 @@ are laundered, all after all were forgotten; then the tables are frozen in one s
 Lock order: a branch's commit lock, then the saver's locks.
 """
 
+import contextlib
+import errno
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -25,6 +27,7 @@ from anabranch.fuse.saver import Saver
 from anabranch.repo import Repository
 from anabranch.versions.refs import Who
 from anabranch.worktree.inodes import Inode
+from anabranch.worktree.tree import failure
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +37,8 @@ LAUNDER = 2.0
 """Seconds between two times at which what was written to open files is brought in."""
 QUIET_WITHIN = 2.0
 """Seconds that renaming or deleting a branch waits for a commit of it."""
+END_WITHIN = 10.0
+"""Seconds that the end of the mount waits for a commit."""
 PATIENCE = 60.0
 """Seconds that a commit waits for another one of the same branch."""
 
@@ -82,11 +87,14 @@ class Committer:
         self._builders = trio.CapacityLimiter(4)
         self._locks: dict[BranchArea, trio.Semaphore] = {}
         self._held: dict[object, trio.Event] = {}
+        self._ending = self._over = False
 
     async def passage(self, area: object) -> None:
         """Wait while answers about an area are held. Whoever answers with attributes comes through here first."""
         while (held := self._held.get(area)) is not None:
             await held.wait()
+        if self._over:
+            raise failure(errno.ENOTCONN)
 
     def holds(self, area: object) -> bool:
         """Whether answers about an area are held: what must be answered all the same must not be trusted long."""
@@ -109,6 +117,28 @@ class Committer:
     def _each(call: Callable[[Inode], None], inodes: list[Inode]) -> None:
         for ino in inodes:
             call(ino)
+
+    async def end(self) -> None:
+        """No commit is begun any more, and those that take long fail: a shell would not hear of it on close(2)."""
+        self._ending = True
+        for lock in list(self._locks.values()):
+            with trio.move_on_after(END_WITHIN):
+                await lock.acquire()
+                lock.release()
+
+    @asynccontextmanager
+    async def last_instant(self, areas: list[BranchArea]) -> AsyncIterator[None]:
+        """Inside, and ever after: all that was written is here, and who goes on writing gets an error."""
+        async with AsyncExitStack() as holds:
+            for area in areas:
+                with contextlib.suppress(RefusedError, OSError):
+                    await holds.enter_async_context(self._instant(area))
+            self._over = True
+            yield
+
+    def _check_going_on(self) -> None:
+        if self._ending:
+            raise RefusedError("the mount is ending; nothing was committed", hint="mount again, then commit")
 
     @asynccontextmanager
     async def _instant(self, area: BranchArea) -> AsyncIterator[None]:
@@ -150,6 +180,7 @@ class Committer:
 
     async def prepare(self, area: BranchArea, *, any_clock: bool = False, allow_empty: bool = False) -> Prepared:
         """Freeze the branch and build what a commit of it holds. Raises NothingToCommitError, RefusedError, OSError."""
+        self._check_going_on()
         if not any_clock:
             self._repository.refs.check_clock(area.branch.name)
         lock = await self._acquire(area, PATIENCE)
@@ -162,6 +193,7 @@ class Committer:
                 candidate = await trio.to_thread.run_sync(
                     partial(self._commits.build, frozen, allow_empty=allow_empty), limiter=self._builders
                 )
+                self._check_going_on()
             except BaseException:
                 self._commits.thaw(area.branch.name)
                 raise

@@ -1,6 +1,5 @@
 """The daemon's life: own the repository, mount it, serve, and bring everything to disk at the end."""
 
-import contextlib
 import logging
 import os
 import resource
@@ -115,7 +114,8 @@ async def _main(repository: Repository, mount_point: Path, ready: Callable[[], N
                 nursery.start_soon(_announce, operations, mount_point, ready)
                 await pyfuse.serve()
             finally:
-                server.close()
+                with trio.CancelScope(shield=True):  # who has asked is answered: an unmount waits for a commit
+                    await trio.to_thread.run_sync(server.close)
                 watching.kill()
                 watching.wait()
         finally:
@@ -140,13 +140,13 @@ async def _announce(operations: Operations, mount_point: Path, ready: Callable[[
 
 
 async def _stop_on_signal(operations: Operations) -> None:
-    """SIGTERM and Ctrl-C: bring in what programs have written to open files, then unmount."""
+    """SIGTERM and Ctrl-C: bring in what programs have written to open files, let them write no more, then unmount."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         number = await anext(signals)
         log.info("signal %s: unmounting", signal.Signals(number).name)
-        with contextlib.suppress(OSError):  # it is being unmounted already
-            await operations.launder_all()
-        pyfuse.stop()
+        await operations.committer.end()
+        async with operations.last_instant():
+            pyfuse.stop()
         async for _ in signals:  # the same again changes nothing
             pass
 

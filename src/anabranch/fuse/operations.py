@@ -8,7 +8,7 @@ import errno
 import logging
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeVar
 
 import trio
@@ -308,11 +308,10 @@ class Operations:
         """The last descriptor of an open file was closed."""
         self._messages.release(self.handles.close(number))
 
-    async def launder_all(self) -> None:
-        """Bring what programs have written to open files of any branch."""
-        for branch in self.repository.branch_names():
-            if (area := self.root.open_branch(branch.name.encode())) is not None:
-                await self.committer.launder(area)
+    def last_instant(self) -> AbstractAsyncContextManager[None]:
+        """Committer.last_instant of every branch."""
+        names = [branch.name.encode() for branch in self.repository.branch_names()]
+        return self.committer.last_instant([area for name in names if (area := self.root.open_branch(name))])
 
     async def evict(self) -> None:
         """Take files from the kernel that it met long ago, for ever: what it knows costs memory here."""

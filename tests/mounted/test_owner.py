@@ -84,11 +84,29 @@ def test_a_command_after_a_kill_brings_the_working_tree_back_p36_p44(mount: Moun
     """The command becomes the owner. It commits nothing while somebody may think that all is there: P14."""
     write(mount.main / "kept", b"kept")
     mount.kill()
-    assert "kept" in done(mount.ana("status"))
+    looked = mount.ana("status")
+    assert "kept" in done(looked)
+    for words in (f"process {mount.pid} died", str(mount.root), "uncommitted changes were brought back"):
+        assert words in looked.stderr
+    assert mount.ana("status").stderr == "", "it is told once"
     hinted(mount.ana("commit", "-m", "too early"), 3, str(mount.root), "died", "ana mount")
     mount.umount()
     done(mount.ana("commit", "-m", "after the crash"))
     assert done(mount.ana("cat", "main@1:kept")) == "kept"
+
+
+def test_nothing_is_told_of_a_crash_where_none_was_p44(mount: Mount):
+    """Changes by commands, without a mount and with one, are no crash."""
+    (mount.main / "file").write_text("one")
+    mount.commit()
+    (mount.main / "file").write_text("two")
+    mount.umount()
+    for command in (["restore", "main@1", "file"], ["status"], ["restore", "main@0", "."]):
+        ended = mount.ana(*command)
+        done(ended)
+        assert ended.stderr == ""
+    assert mount.mount() == ""
+    assert "died" not in mount.log_text()
 
 
 def test_of_two_mounts_at_once_one_wins_p36(mount: Mount, other: Mount):

@@ -13,10 +13,12 @@ import click
 from anabranch import report
 from anabranch.daemon import mounts
 from anabranch.daemon.client import Service, connect
+from anabranch.daemon.lock import Owner
 from anabranch.errors import UsageError
 from anabranch.ids import RefName, ref_name
 from anabranch.repo import Repository, user_name
 from anabranch.store.layout import RECORD
+from anabranch.worktree.checkpoint import Recovered
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -100,6 +102,9 @@ class Where:
     def service(self) -> Iterator[Service]:
         """Whoever owns the repository."""
         with connect(self.path) as service:
+            say_who_died(self.path, service.died)
+            if service.recovered is not None:
+                say_what_was_brought_back(service.recovered)
             yield service
 
 
@@ -127,6 +132,21 @@ def _where(path: Path, branch: str | None, mount: mounts.Mount | None, current: 
     if mount is None:
         return Where(path, branch)
     return Where(path, branch, mount.directory, current.relative_to(mount.directory).parts)
+
+
+def say_who_died(path: Path, last: Owner | None) -> None:
+    """Tell of a daemon that ended without saying so."""
+    if last is not None:
+        click.echo(f"process {last.pid} died; it had {path} mounted at {last.mount_point}", err=True)
+
+
+def say_what_was_brought_back(found: Recovered) -> None:
+    """Tell of what was in the journal."""
+    if found.records:
+        when = report.moment(found.saved_ns)
+        click.echo(f"uncommitted changes were brought back as they were saved at {when}", err=True)
+    if found.dropped:
+        click.echo(f"a record that was being written was dropped ({found.dropped} bytes)", err=True)
 
 
 def actor() -> str:

@@ -15,6 +15,7 @@ import click
 import msgspec
 
 from anabranch import repo
+from anabranch.cli.context import say_what_was_brought_back, say_who_died
 from anabranch.daemon import guard, mounts
 from anabranch.daemon import lock as locks
 from anabranch.errors import BY_NAME, AnabranchError, DaemonError, DeniedError, NotFoundError, RefusedError, UsageError
@@ -89,30 +90,16 @@ def mount(repository: Path, directory: Path, foreground: bool, memory: int, read
         raise locks.in_use(layout)
     _lift_dead_mounts(layout)
     _check_mount_point(point)
-    _say_how_the_last_one_ended(layout)
+    say_who_died(layout.path, locks.last_to_die(layout))
 
     def tell(found: Recovered) -> None:
-        _say_what_was_found(found)
+        say_what_was_brought_back(found)
         click.echo(f"{path} is mounted at {point}; end with Ctrl-C", err=True)
 
     if foreground:
         _serve(layout, point, tell, memory, log_here=True)
     else:
-        _say_what_was_found(_start_daemon(layout, point, memory))
-
-
-def _say_how_the_last_one_ended(layout: Layout) -> None:
-    last = locks.owner(layout.lock)
-    if last is not None and last.mount_point is not None and not last.failed:
-        click.echo(f"process {last.pid} died; it had {layout.path} mounted at {last.mount_point}", err=True)
-
-
-def _say_what_was_found(found: Recovered) -> None:
-    if found.records:
-        what = f"{found.rows} rows in {found.records} records of the journal"
-        click.echo(f"uncommitted changes were brought back: {what}", err=True)
-    if found.dropped:
-        click.echo(f"a record that was being written was dropped ({found.dropped} bytes)", err=True)
+        say_what_was_brought_back(_start_daemon(layout, point, memory))
 
 
 def _check_machine() -> None:

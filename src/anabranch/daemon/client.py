@@ -16,6 +16,7 @@ import msgspec
 from anabranch.commit import Committed, Note
 from anabranch.daemon import lock as locks
 from anabranch.daemon import mounts
+from anabranch.daemon.lock import Owner
 from anabranch.daemon.protocol import (
     BringBack,
     Commit,
@@ -40,6 +41,7 @@ from anabranch.repo import Repository
 from anabranch.store.layout import Layout, check
 from anabranch.versions.diff import Change
 from anabranch.versions.refs import Ref, Who
+from anabranch.worktree.checkpoint import Recovered
 from anabranch.worktree.restore import Restored
 
 T = TypeVar("T")
@@ -50,6 +52,11 @@ PATIENCE = 5.0
 
 class Service(ABC):
     """What needs the owner of a repository."""
+
+    died: Owner | None = None
+    """Who had the repository mounted before, and died."""
+    recovered: Recovered | None = None
+    """What that left in the journal, if this process has read it."""
 
     @abstractmethod
     def _ask(self, request: Request, kind: type[T]) -> T:
@@ -124,8 +131,10 @@ class _Remote(Service):
 class _Local(Service):
     """This process's own."""
 
-    def __init__(self, repository: Repository) -> None:
+    def __init__(self, repository: Repository, died: Owner | None) -> None:
         self._repository = repository
+        self.died = died
+        self.recovered = repository.recovered
 
     def commit(
         self, branch: RefName, note: Note, actor: str, *, any_clock: bool = False, allow_empty: bool = False
@@ -184,6 +193,7 @@ def connect(path: Path) -> Iterator[Service]:
     if locks.is_held(layout) and layout.socket.exists():
         yield _Remote(layout)
         return
+    died = locks.last_to_die(layout)
     with locks.acquire(layout, patience=PATIENCE), Repository(path, writable=True) as repository:
-        yield _Local(repository)
-        repository.save()
+        yield _Local(repository, died)
+        repository.settle_down()

@@ -108,6 +108,12 @@ def owner(path: Path) -> Owner | None:
         return None
 
 
+def last_to_die(layout: Layout) -> Owner | None:
+    """Who had the repository mounted and ended without saying so, when nobody has it now."""
+    last = owner(layout.lock)
+    return last if last is not None and last.mount_point is not None and not last.failed else None
+
+
 def is_held(layout: Layout) -> bool:
     """Whether somebody owns the repository now."""
     descriptor = _open(layout)

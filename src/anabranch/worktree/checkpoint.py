@@ -90,6 +90,8 @@ class Recovered:
     rows: int
     dropped: int
     """Bytes of a record that was cut short."""
+    saved_ns: int
+    """When the last of it was written; 0 without a journal."""
 
 
 def recover(meta: Environment, directory: Path) -> Recovered:
@@ -101,7 +103,7 @@ def recover(meta: Environment, directory: Path) -> Recovered:
         rows |= {(table, key): value for table, key, value in record}
     if rows:
         take_in(meta, rows, first + len(found.records))
-    return Recovered(len(found.records), len(rows), found.dropped)
+    return Recovered(len(found.records), len(rows), found.dropped, found.saved_ns)
 
 
 def sweep(meta: Environment, number: int, generation: int | None = None) -> None:

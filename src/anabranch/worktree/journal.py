@@ -9,7 +9,7 @@ import contextlib
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from anabranch.errors import DamagedError
@@ -119,6 +119,8 @@ class Journaled:
     records: list[list[Row]]
     dropped: int
     """How many bytes at the end are no whole record: a crash cut an append short."""
+    saved_ns: int = field(default=0, compare=False)
+    """When its last file was written to."""
 
 
 def read(directory: Path, first: int) -> Journaled:
@@ -142,7 +144,8 @@ def read(directory: Path, first: int) -> Journaled:
         expected, dropped = number, len(data)
         if stop is None and _goes_on(data, max(number, first - 1)):
             raise _damaged(directory, f"record {number} of the journal is damaged: {path}")
-    return Journaled(records, dropped)
+    saved = files[-1][1].stat().st_mtime_ns if files else 0
+    return Journaled(records, dropped, saved)
 
 
 def _damaged(directory: Path, what: str) -> DamagedError:

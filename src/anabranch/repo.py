@@ -191,8 +191,12 @@ class Repository:
             raise NotFoundError(f"no version of {branch} has {path.decode(errors='replace')}", hint=f"ana ls {branch}")
 
     def log(self, branch: RefName) -> Iterator[VersionName]:
-        """The versions of a branch, newest first: each row of its log but those that gave the name up."""
-        self.refs.get(branch)
+        """The versions of a branch, newest first: each row of its log but those that gave the name up.
+
+        Also of a branch that was deleted or renamed. Raises NotFoundError for a name that never was.
+        """
+        if self.refs.row(branch, 0) is None:
+            self.refs.get(branch)
         for number, row in self.refs.log(branch):
             if not row.ends:
                 identity = ObjectId(row.commit)

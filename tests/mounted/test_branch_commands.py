@@ -49,6 +49,16 @@ def test_a_deleted_branch_is_gone_and_comes_back_where_it_stood_p5_p7(filled: Mo
     assert filled.commit(branch="exp").name == "exp@4"
 
 
+def test_the_log_of_a_name_that_was_given_up_can_be_read_p41(filled: Mount):
+    done(filled.ana("branch", "-m", "exp", "kept"))
+    assert filled.messages("exp") == ["a commit", ""]
+    said = done(filled.ana("log", "-b", "kept"))
+    assert said.splitlines()[-1] == "before that it was called exp: ana log -b exp"
+    done(filled.ana("branch", "-d", "kept"))
+    assert len(filled.messages("kept")) == 1
+    hinted(filled.ana("log", "-b", "never"), 1, "never")
+
+
 def test_a_branch_with_changes_or_open_files_is_not_deleted_p7(filled: Mount):
     exp = filled.root / "exp"
     with (exp / "data").open():

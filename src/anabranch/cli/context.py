@@ -84,6 +84,10 @@ class Where:
             return repository.refs.get(ref_name(name)).name
         return repository.default_branch()
 
+    def past_branch(self, repository: Repository) -> RefName:
+        """As `branch`, but what -b names may have been deleted or renamed since."""
+        return self.branch(repository) if self.chosen is None else ref_name(self.chosen)
+
     def branch_to_change(self, repository: Repository) -> RefName:
         """As `branch`, but a version's directory does not mean its branch: nobody changes what is read-only."""
         if self.chosen is None and self.here is not None and "@" in self.here:

@@ -27,13 +27,16 @@ def log(count: int | None, path: str | None, repository: Path | None, branch: st
     """
     where = find(repository, branch)
     with where.reading() as history:
-        name = where.branch(history)
+        name = where.past_branch(history)
         versions = islice(history.log(name) if path is None else history.log_of(name, where.inside(path)), count)
         if as_json:
             show_json(report.log_json(versions))
             return
         for version in versions:
             show(report.version_line(version) + "\n")
+        first = history.refs.row(name, 0)
+        if first is not None and first.detail and count is None and path is None:
+            show(f"before that it was called {first.detail}: ana log -b {first.detail}\n")
 
 
 @click.command(name="show")

@@ -1,5 +1,6 @@
 """`ana`: the group of commands, and what becomes of errors."""
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ def ana(repository: Path | None, branch: str | None) -> None:
       ana init /data/repo
       ana mount /data/repo /mnt/repo
       cp flights.csv /mnt/repo/main/
-      ana commit -h
+      ana commit -R /data/repo -m "flights of January"
 
     Exit codes: 0 done; 1 nothing to commit, or not found; 2 wrong use; 3 conflict or refused; 4 damaged or I/O error.
     """
@@ -59,7 +60,9 @@ def main() -> None:
         _say("an argument is not UTF-8", None)
         sys.exit(2)
     except OSError as error:
-        _say(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""), None)
+        gone = error.errno in (errno.ENOTCONN, errno.ECONNABORTED, errno.ENOENT) and error.filename is None
+        hint = "the directory that you are in is gone: leave it, and come back" if gone else None
+        _say(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""), hint)
         sys.exit(4)
 
 

@@ -35,6 +35,7 @@ class Space:
 
     def has_room(self, size: int = 0) -> bool:
         """Whether so many bytes more may be taken in."""
+        self.restore()  # at once, when somebody has made room
         return self._held and self.free() - self.pending - size >= MARGIN
 
     def check(self, size: int = 0) -> None:

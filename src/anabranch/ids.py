@@ -108,12 +108,19 @@ def _prefix(text: str, digits: str) -> Prefix:
     return Prefix(lowered)
 
 
+def parse_time(text: str) -> int:
+    """Nanoseconds since 1970 of `2026-11-20`, `2026-11-20T10:00:00Z` and the like, UTC. Raises UsageError."""
+    if found := _TIME.fullmatch(text):
+        return _time_ns(text, found)
+    raise UsageError(f"bad time {text!r}", hint="a date, or a time like 2026-11-20T10:00:00Z, UTC")
+
+
 def _time_ns(text: str, found: re.Match[str]) -> int:
     year, month, day, hour, minute, second = (int(group or 0) for group in found.groups()[:6])
     try:
         moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError as error:
-        raise UsageError(f"bad revision {text!r}: {error}", hint="a time is written 2026-11-20T100000Z, UTC") from None
+        raise UsageError(f"bad time in {text!r}: {error}", hint="a time is written 2026-11-20T100000Z, UTC") from None
     fraction = (found.group(7) or ".0")[1:].ljust(9, "0")
     return int(moment.timestamp()) * 1_000_000_000 + int(fraction)
 

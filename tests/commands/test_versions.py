@@ -11,7 +11,7 @@ import pytest
 from anabranch.ids import RefName
 from anabranch.repo import Repository
 from anabranch.versions.refs import DAY, Refs, Who
-from tests.harness import Mount, done, refused
+from tests.harness import Mount, done, hinted, refused
 
 pytestmark = pytest.mark.mounted
 
@@ -138,3 +138,29 @@ def test_a_commit_is_refused_while_the_clock_is_a_day_behind_unless_one_insists(
         (late / ".ana/commit").write_text("late")
     assert "clock" in (late / ".ana/error").read_text()
     assert done(mount.ana("commit", "-m", "late", "--any-clock", cwd=late)).startswith("late@1 ")
+
+
+def test_the_log_by_time_and_by_metadata(mount: Mount) -> None:
+    for number in (1, 2, 3):
+        (mount.main / "file").write_text(str(number))
+        done(mount.ana("commit", "-m", str(number), "--meta", f"run={number}", "--meta", "source=a b"))
+    first, second, third = (row["time"] for row in reversed(mount.json("log", "-n", "3")))
+    assert messages(mount, "--since", second) == ["3", "2"]
+    assert messages(mount, "--until", second) == ["2", "1", ""]
+    assert messages(mount, "--since", second, "--until", second) == ["2"]
+    assert messages(mount, "--since", first[:10], "--until", "2999-01-01", "-n", "1") == ["3"]
+    assert messages(mount, "--meta", "run=2") == ["2"]
+    assert messages(mount, "--meta", "source=a b", "--meta", "run=1") == ["1"]
+    assert messages(mount, "--meta", "run=4") == []
+    assert third > second
+    hinted(mount.ana("log", "--since", "yesterday"), 2, "bad time 'yesterday'")
+    hinted(mount.ana("log", "--until", "2026-13-01"), 2, "2026-13-01")
+    hinted(mount.ana("log", "--meta", "run"), 2, "run is no KEY=VALUE")
+    assert "run: 3" in done(mount.ana("show"))
+
+
+def test_an_author_and_an_empty_commit(mount: Mount) -> None:
+    refused(mount.ana("commit", "-m", "x"), 1, "nothing to commit")
+    done(mount.ana("commit", "-m", "a mark", "--allow-empty", "--author", "Bureau of Statistics"))
+    (newest, _) = mount.json("log")
+    assert (newest["author"], newest["message"]) == ("Bureau of Statistics", "a mark")

@@ -154,12 +154,21 @@ def test_a_program_that_stands_in_a_dead_mount_gets_an_error(mount: Mount):
     mount.umount()
 
 
-def test_umount_waits_for_nobody_and_refuses_what_is_in_use(mount: Mount):
+def test_umount_waits_for_nobody_and_names_who_is_in_the_way(mount: Mount):
+    """By an open file, a program that runs from there, and a directory."""
     with (mount.main / "file").open("w") as file:
         file.write("x")
-        hinted(run_ana("umount", mount.root, cwd=Path("/")), 3, "cannot unmount", "fuser")
+        is_open = f"{os.getpid()} (", f"has open {mount.main}/file"
+        hinted(run_ana("umount", mount.root, cwd=Path("/")), 3, "is in use", *is_open, "try again")
         file.write("y")
     assert (mount.main / "file").read_text() == "xy"
+    cat = shutil.copy(shutil.which("cat") or "/bin/cat", mount.main / "cat")
+    for command, cwd, how in (([cat], Path("/"), "has mapped"), (["cat"], mount.main, "stands in")):
+        user = subprocess.Popen(command, cwd=cwd, stdin=subprocess.PIPE)
+        try:
+            hinted(run_ana("umount", mount.root, cwd=Path("/")), 3, f"{user.pid} (cat) {how} {mount.main}")
+        finally:
+            user.communicate(b"", timeout=PATIENCE)
     mount.umount()
 
 

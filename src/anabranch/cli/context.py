@@ -179,6 +179,14 @@ def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")(command)
 
 
+def pair(text: str) -> tuple[str, str]:
+    """KEY and VALUE of an option. Raises UsageError."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"{text} is no KEY=VALUE", hint="for example --meta run=412")
+    return key, value
+
+
 class EnoughError(Exception):
     """Whoever reads our output has closed it: `ana log | head`. No failure."""
 

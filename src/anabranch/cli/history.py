@@ -1,41 +1,75 @@
 """ana log, show, ls, cat: reading versions, without a mount."""
 
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 
 import click
 
 from anabranch import report
-from anabranch.cli.context import branch_option, find, json_option, repository_option, show, show_bytes, show_json
+from anabranch.cli.context import (
+    branch_option,
+    find,
+    json_option,
+    pair,
+    repository_option,
+    show,
+    show_bytes,
+    show_json,
+)
 from anabranch.errors import UsageError
+from anabranch.ids import parse_time
 from anabranch.versions.objects import EntryKind
 
 
 @click.command()
 @click.option("-n", "count", type=click.IntRange(min=1), metavar="N", help="Only the newest N versions.")
+@click.option("--since", metavar="TIME", help="Only versions of that time or later; 2026-11-20, or with T10:00:00Z.")
+@click.option("--until", metavar="TIME", help="Only versions of that time or earlier.")
+@click.option(
+    "--meta", multiple=True, metavar="KEY=VALUE", help="Only versions with this in their metadata; repeatable."
+)
 @click.option("--path", metavar="PATH", help="Only versions that changed this file, or something in this directory.")
 @repository_option
 @branch_option
 @json_option
-def log(count: int | None, path: str | None, repository: Path | None, branch: str | None, as_json: bool) -> None:
+def log(
+    count: int | None,
+    since: str | None,
+    until: str | None,
+    meta: tuple[str, ...],
+    path: str | None,
+    repository: Path | None,
+    branch: str | None,
+    as_json: bool,
+) -> None:
     """List the versions of a branch, newest first.
 
     In a mount, PATH counts from the current directory; elsewhere from the top of the branch.
 
     \b
-    Examples: ana log -b main -n 5; ana log --path raw/flights.csv
+    Examples: ana log -b main -n 5; ana log --path raw/flights.csv; ana log --since 2026-11-20 --meta run=412
     """
     where = find(repository, branch)
+    earliest = 0 if since is None else parse_time(since)
+    latest = None if until is None else parse_time(until)
+    wanted = dict(map(pair, meta)).items()
     with where.reading() as history:
         name = where.past_branch(history)
-        versions = islice(history.log(name) if path is None else history.log_of(name, where.inside(path)), count)
+        found = history.log(name) if path is None else history.log_of(name, where.inside(path))
+        found = takewhile(lambda version: version.time_ns >= earliest, found)
+        matching = (
+            version
+            for version in found
+            if (latest is None or version.time_ns <= latest) and wanted <= version.commit.metadata.items()
+        )
+        versions = islice(matching, count)
         if as_json:
             show_json(report.log_json(versions))
             return
         for version in versions:
             show(report.version_line(version) + "\n")
         first = history.refs.row(name, 0)
-        if first is not None and first.detail and count is None and path is None:
+        if first is not None and first.detail and not (count or path or since or until or meta):
             show(f"before that it was called {first.detail}: ana log -b {first.detail}\n")
 
 

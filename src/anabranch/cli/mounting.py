@@ -16,7 +16,7 @@ import msgspec
 
 from anabranch import repo
 from anabranch.cli.context import say_what_was_brought_back, say_who_died
-from anabranch.daemon import guard, mounts
+from anabranch.daemon import guard, mounts, users
 from anabranch.daemon import lock as locks
 from anabranch.errors import BY_NAME, AnabranchError, DaemonError, DeniedError, NotFoundError, RefusedError, UsageError
 from anabranch.store.layout import Layout, check
@@ -26,6 +26,8 @@ _LOG_BYTES = 4 * 1024 * 1024
 _BUSY_WITHIN = 1.0
 """Seconds for which a mount may be busy because its own daemon has something written back."""
 _PAUSE = 0.1
+_SHOWN = 5
+"""Of the processes that keep a mount busy, so many are named."""
 _UNMOUNT_SECONDS = 3600.0
 _ENDS_WITHIN = 5.0
 """Seconds that a daemon that cannot start, or was killed, is given to end."""
@@ -257,6 +259,16 @@ def _unmount(point: Path, *, lazily: bool) -> None:
         if "busy" in done.stderr and time.monotonic() < end:
             time.sleep(_PAUSE)
             continue
+        if "busy" in done.stderr:
+            raise _busy(point)
         why = done.stderr.strip() or f"fusermount3 ended with {done.returncode}"
-        hint = f"programs have files open there, or stand in it: fuser -vm {point}" if "busy" in why else None
-        raise RefusedError(f"cannot unmount {point}: {why}", hint=hint)
+        raise RefusedError(f"cannot unmount {point}: {why}")
+
+
+def _busy(point: Path) -> RefusedError:
+    """Say who has to end, or to go elsewhere, first."""
+    found = users.users(point)
+    if not found:
+        return RefusedError(f"{point} is in use", hint="by processes that only root can see")
+    shown = "; ".join(map(str, found[:_SHOWN])) + (f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
+    return RefusedError(f"{point} is in use: {shown}", hint="end them, or have them go elsewhere, and try again")

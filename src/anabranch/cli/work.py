@@ -6,7 +6,17 @@ from pathlib import Path
 import click
 
 from anabranch import report
-from anabranch.cli.context import Where, actor, branch_option, find, json_option, repository_option, show, show_json
+from anabranch.cli.context import (
+    Where,
+    actor,
+    branch_option,
+    find,
+    json_option,
+    pair,
+    repository_option,
+    show,
+    show_json,
+)
 from anabranch.commit import Note, check_note
 from anabranch.errors import NotFoundError, UsageError
 from anabranch.ids import RefName
@@ -62,7 +72,7 @@ def commit(
     Examples: ana commit -m "flights of January"; ana commit -m "nightly" --meta run=412 --meta source=bts
     Exit code 1: there was nothing to commit.
     """
-    note = check_note(Note(message, author, dict(map(_pair, meta))))
+    note = check_note(Note(message, author, dict(map(pair, meta))))
     where = find(repository, branch)
     with where.reading() as history:
         name = where.branch_to_change(history)
@@ -72,13 +82,6 @@ def commit(
         show_json(report.committed_json(done))
     else:
         show(report.committed_text(done))
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise UsageError(f"{text} is no KEY=VALUE", hint="for example --meta run=412")
-    return key, value
 
 
 @click.command()

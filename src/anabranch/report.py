@@ -5,7 +5,8 @@ whole in `path_b64` too.
 """
 
 import base64
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 import msgspec
@@ -28,6 +29,9 @@ LETTERS = {
     ChangeKind.ATTRIBUTES: "a",
     ChangeKind.TYPE: "T",
 }
+
+
+WORDS = {ChangeKind.ATTRIBUTES: "attributes only", ChangeKind.TYPE: "of another type"}
 
 
 def to_json(value: object) -> str:
@@ -110,9 +114,27 @@ def change_json(change: Change) -> Json:
     }
 
 
-def diff_text(changes: Iterable[Change]) -> str:
+def diff_text(changes: Iterable[Change]) -> Iterator[str]:
     """One line a change."""
-    return "".join(change_line(change) + "\n" for change in changes)
+    return (change_line(change) + "\n" for change in changes)
+
+
+def names_text(changes: Iterable[Change]) -> Iterator[str]:
+    """One path a line."""
+    return (show_path(change.path) + "\n" for change in changes)
+
+
+def stat_text(changes: Iterable[Change]) -> Iterator[str]:
+    """`3 paths differ: 1 added, 2 modified; 1.2 MB -> 1.3 MB in them`."""
+    counts: Counter[ChangeKind] = Counter()
+    old = new = 0
+    for change in changes:
+        counts[change.change] += 1
+        old, new = old + (change.old_size or 0), new + (change.new_size or 0)
+    kinds = ", ".join(f"{counts[kind]} {WORDS.get(kind, kind)}" for kind in ChangeKind if counts[kind])
+    total = counts.total()
+    verb = "differs" if total == 1 else "differ"
+    yield f"{plural(total, 'path')} {verb}" + (f": {kinds}; {size(old)} -> {size(new)} in all" if total else "") + "\n"
 
 
 def diff_json(old: str, new: str, changes: Iterable[Change]) -> Json:
@@ -125,7 +147,7 @@ def status_text(base: VersionName, changes: list[Change]) -> str:
     head = f"On branch {base.name}, version {base} {short(base.id)}\n"
     if not changes:
         return head + "Nothing to commit: the branch equals its last commit.\n"
-    return head + f"Uncommitted: {plural(len(changes), 'change')}\n" + diff_text(changes)
+    return head + f"Uncommitted: {plural(len(changes), 'change')}\n" + "".join(diff_text(changes))
 
 
 def status_json(base: VersionName, changes: list[Change]) -> Json:

@@ -164,3 +164,19 @@ def test_an_author_and_an_empty_commit(mount: Mount) -> None:
     done(mount.ana("commit", "-m", "a mark", "--allow-empty", "--author", "Bureau of Statistics"))
     (newest, _) = mount.json("log")
     assert (newest["author"], newest["message"]) == ("Bureau of Statistics", "a mark")
+
+
+def test_a_diff_of_some_paths_as_names_and_as_a_sum(mount: Mount) -> None:
+    prepare(mount)
+    names = ("diff", "--name-only", "main@0", "main@3")
+    assert done(mount.ana(*names)).splitlines() == ["b.csv", "raw", "raw/a.csv", "raw/b"]
+    assert done(mount.ana(*names, "--", "raw/a.csv", "b.csv")) == "b.csv\nraw/a.csv\n"
+    assert done(mount.ana("diff", "main@1", "main@2", "--", "raw")) == "M  raw/a.csv  1 B -> 2 B\nA  raw/b  1 B\n"
+    assert done(mount.ana("diff", "main@1", "main@2", "--", "ra")) == ""
+    said = "3 paths differ: 1 added, 2 modified; 2 B -> 6 B in all\n"
+    assert done(mount.ana("diff", "--stat", "main@1", "main@3")) == said
+    assert done(mount.ana("diff", "--stat", "main@3", "main@3")) == "0 paths differ\n"
+    (mount.main / "raw/new").write_text("x")
+    assert done(mount.ana("diff", "--name-only", cwd=mount.main / "raw")) == "raw/new\n"
+    assert done(mount.ana("diff", "--name-only", "main@3", "--", "new", cwd=mount.main / "raw")) == "raw/new\n"
+    refused(mount.ana("diff", "--stat", "--json"), 2, "exclude each other")

@@ -1,6 +1,6 @@
 """ana status, commit, diff: what is not committed yet."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -149,36 +149,76 @@ def discard(paths: tuple[str, ...], repository: Path | None, branch: str | None,
         show(report.restored_text(name, source, done))
 
 
-@click.command()
+class _WithPaths(click.Command):
+    """What follows `--` are paths: without it nobody could tell them from revisions."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        before = args[: args.index("--")] if "--" in args else args
+        ctx.meta[_PATHS] = args[len(before) + 1 :]
+        return super().parse_args(ctx, before)
+
+
+_PATHS = "anabranch.paths"
+
+
+@click.command(cls=_WithPaths)
 @click.argument("old", required=False, metavar="[A")
-@click.argument("new", required=False, metavar="[B]]")
+@click.argument("new", required=False, metavar="[B]] [-- PATH...]")
+@click.option("--stat", is_flag=True, help="Only how much differs.")
+@click.option("--name-only", is_flag=True, help="Only the paths.")
 @repository_option
 @branch_option
 @json_option
-def diff(old: str | None, new: str | None, repository: Path | None, branch: str | None, as_json: bool) -> None:
-    """Show the paths that differ, with their sizes.
+@click.pass_context
+def diff(
+    context: click.Context,
+    old: str | None,
+    new: str | None,
+    stat: bool,
+    name_only: bool,
+    repository: Path | None,
+    branch: str | None,
+    as_json: bool,
+) -> None:
+    """Show the paths that differ, with their sizes; at PATH and below it, if given.
 
     Without A: uncommitted changes. With A: from A to the working tree. With A and B: from A to B.
 
     \b
     A added, D deleted, M modified, T other type, a attributes only.
-    Examples: ana diff; ana diff main@1; ana diff main@1 main@2; ana diff main exp
+    Examples: ana diff; ana diff main@1; ana diff main@1 main@2 -- raw; ana diff --stat main exp
     """
+    if stat + name_only + as_json > 1:
+        raise UsageError("--stat, --name-only and --json exclude each other")
     where = find(repository, branch)
+    paths = [where.inside(path) for path in context.meta[_PATHS]]
+    shown = report.stat_text if stat else report.names_text if name_only else report.diff_text
     with where.reading() as history:
-        if old is not None and new is not None:
-            first, second = history.resolve(old), history.resolve(new)
-            _show(str(first), str(second), history.diff(first.id, second.id), as_json=as_json)
+        name = where.branch(history) if new is None else None
+        first = history.resolve(old or name or "")
+        second = None if new is None else history.resolve(new)
+        if second is not None:
+            _show(str(first), str(second), _at(history.diff(first.id, second.id), paths), shown, as_json=as_json)
             return
-        name = where.branch(history)
-        first = history.resolve(old or name)
     with where.service() as service:
-        _show(str(first), name, service.diff(first.id, name), as_json=as_json)
+        assert name is not None
+        _show(str(first), name, _at(service.diff(first.id, name), paths), shown, as_json=as_json)
 
 
-def _show(old: str, new: str, changes: Iterable[Change], *, as_json: bool) -> None:
+def _at(changes: Iterable[Change], paths: list[bytes]) -> Iterator[Change]:
+    """The changes at some paths and below them; all without paths."""
+    return (change for change in changes if not paths or any(_is_below(change.path, path) for path in paths))
+
+
+def _is_below(path: bytes, top: bytes) -> bool:
+    return not top or path == top or path.startswith(top + b"/")
+
+
+def _show(
+    old: str, new: str, changes: Iterable[Change], shown: Callable[[Iterable[Change]], Iterable[str]], *, as_json: bool
+) -> None:
     if as_json:
         show_json(report.diff_json(old, new, changes))
         return
-    for change in changes:
-        show(report.change_line(change) + "\n")
+    for line in shown(changes):
+        show(line)

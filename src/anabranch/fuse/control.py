@@ -146,7 +146,7 @@ def of_branch(repository: Repository, branch: Branch, outcome: Outcome) -> Contr
     """The control directory of a branch. `branch.name` is asked anew each time: a branch may be renamed."""
 
     def changes_text() -> str:
-        return report.diff_text(repository.status(branch.name))
+        return "".join(report.diff_text(repository.status(branch.name)))
 
     def diff_json() -> str:
         base = repository.resolve(branch.name)

@@ -16,7 +16,7 @@ from anabranch.ids import RefName, short
 from anabranch.repo import VersionName
 from anabranch.store.reindex import Rebuilt
 from anabranch.versions.diff import Change, ChangeKind
-from anabranch.versions.objects import Entry, EntryKind, Form
+from anabranch.versions.objects import Entry, EntryKind, Form, Tag
 from anabranch.versions.refs import Ref
 from anabranch.worktree.restore import Restored
 
@@ -294,6 +294,27 @@ def deleted_line(ref: Ref) -> str:
 def ref_json(ref: Ref) -> Json:
     """A branch or tag for scripts."""
     return {"name": ref.name, "number": None if ref.is_tag else ref.number, "id": ref.commit.hex()}
+
+
+def usage_text(path: bytes, entry: Entry, rows: list[tuple[bytes, Entry]]) -> str:
+    """Size, number of files, name: of each child, and of all."""
+    named = [*((show_path(name) + ("/" if _is_directory(row) else ""), row) for name, row in rows)]
+    named.append((show_path(path) or ".", entry))
+    return "".join(f"{size(row.size):>10}  {plural(_files(row), 'file'):>12}  {name}\n" for name, row in named)
+
+
+def usage_json(path: bytes, entry: Entry, rows: list[tuple[bytes, Entry]]) -> Json:
+    """The same for scripts."""
+    children = [{**json_path(name), "bytes": row.size, "files": _files(row)} for name, row in rows]
+    return {**json_path(path), "bytes": entry.size, "files": _files(entry), "children": children}
+
+
+def _is_directory(entry: Entry) -> bool:
+    return entry.kind == EntryKind.DIRECTORY
+
+
+def _files(entry: Entry) -> int:
+    return entry.tag(Tag.FILES) if _is_directory(entry) else 1
 
 
 def entry_line(name: bytes, entry: Entry) -> str:

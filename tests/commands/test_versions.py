@@ -180,3 +180,21 @@ def test_a_diff_of_some_paths_as_names_and_as_a_sum(mount: Mount) -> None:
     assert done(mount.ana("diff", "--name-only", cwd=mount.main / "raw")) == "raw/new\n"
     assert done(mount.ana("diff", "--name-only", "main@3", "--", "new", cwd=mount.main / "raw")) == "raw/new\n"
     refused(mount.ana("diff", "--stat", "--json"), 2, "exclude each other")
+
+
+def test_how_much_is_in_a_directory_of_a_version(mount: Mount) -> None:
+    (mount.main / "raw/deep").mkdir(parents=True)
+    (mount.main / "raw/deep/a").write_bytes(bytes(3_000))
+    (mount.main / "raw/b").write_bytes(bytes(500))
+    (mount.main / "c").write_bytes(bytes(20))
+    os.link(mount.main / "c", mount.main / "raw/c")
+    mount.commit()
+    said = mount.json("du", "main")
+    rows = {row["path"]: (row["bytes"], row["files"]) for row in said["children"]}
+    assert rows["raw"][1] == 3
+    assert rows["c"] == (20, 1)
+    assert said["files"] == 4
+    lines = done(mount.ana("du", "main@1:raw/deep")).splitlines()
+    assert [line.split() for line in lines] == [["3.0", "kB", "1", "file", "a"], ["3.0", "kB", "1", "file", "raw/deep"]]
+    assert done(mount.ana("du", "main:raw/b")).split() == ["500", "B", "1", "file", "raw/b"]
+    refused(mount.ana("du", "main:none"), 1, "none")

@@ -122,6 +122,30 @@ def ls(target: str, repository: Path | None, as_json: bool) -> None:
 
 
 @click.command()
+@click.argument("target", metavar="REV[:PATH]")
+@repository_option
+@json_option
+def du(target: str, repository: Path | None, as_json: bool) -> None:
+    """Say how much is in a directory of a version: in each thing in it, and in all. Nothing is read but its tree.
+
+    Sizes are those of the files, before compression. A file with several names counts for none of its directories.
+
+    \b
+    Examples: ana du main; ana du v1.0:raw
+    """
+    revision, path = _split(target)
+    with find(repository, None).reading() as history:
+        version = history.version(history.resolve(revision).id)
+        entry = version.at(path)
+        directory = entry.kind == EntryKind.DIRECTORY
+        rows = list(version.children(entry)) if directory else []
+    if as_json:
+        show_json(report.usage_json(path, entry, rows))
+    else:
+        show(report.usage_text(path, entry, rows))
+
+
+@click.command()
 @click.argument("target", metavar="REV:PATH")
 @repository_option
 def cat(target: str, repository: Path | None) -> None:

@@ -390,3 +390,56 @@ def test_two_repositories_are_mounted_side_by_side(two: tuple[Mount, Mount]):
     assert json.loads(done(run_ana("log", "--json", cwd=two[1].main)))[0]["version"] == "main@1"
     two[1].umount()
     assert (two[0].root / "main@1/data").read_text() == "repo"
+
+
+def test_a_read_only_mount_shows_everything_and_takes_nothing(mount: Mount):
+    (mount.main / "file").write_text("x")
+    mount.commit()
+    (mount.main / "more").write_text("uncommitted")
+    mount.umount()
+    done(run_ana("mount", "--read-only", mount.path, mount.root, cwd=Path("/")))
+    try:
+        assert (mount.main / "more").read_text() == "uncommitted"
+        assert (mount.root / "main@1/file").read_text() == "x"
+        assert errno_of((mount.main / "new").touch) == errno.EROFS
+        assert errno_of((mount.root / "exp").mkdir) == errno.EROFS
+        assert errno_of((mount.main / ".ana/commit").write_text, "x") == errno.EROFS
+        assert "more" in done(mount.ana("status"))
+        hinted(mount.ana("commit", "-m", "x"), 3, "mounted read-only")
+        hinted(mount.ana("discard"), 3, "mounted read-only")
+    finally:
+        mount.umount()
+    mount.mount()
+    assert (mount.main / "more").read_text() == "uncommitted"
+
+
+def test_other_users_are_let_in_where_that_is_asked_for_p29(mount: Mount, open_path: Path):
+    if os.geteuid() != 0:
+        pytest.skip("only root can be another user")
+    (mount.main / "file").write_text("for all")
+    (mount.main / "mine").write_text("for me")
+    (mount.main / "mine").chmod(0o600)
+    mount.umount()
+    place = Mount(mount.path, open_path / "mnt")
+    place.root.mkdir()
+
+    def seen(path: Path) -> str:
+        ended = subprocess.run(["cat", str(path)], user=65534, stdout=subprocess.PIPE, text=True, check=False, cwd="/")
+        return str(ended.stdout)
+
+    try:
+        for words, expected in ((["--allow-other"], "for all"), ([], "")):
+            done(run_ana("mount", *words, mount.path, place.root, cwd=Path("/")))
+            assert seen(place.main / "file") == expected
+            assert seen(place.main / "mine") == ""
+            place.umount()
+    finally:
+        place.clear_away()
+
+
+def test_the_log_is_told_what_was_asked_for(mount: Mount):
+    mount.umount()
+    before = mount.log_text()
+    done(run_ana("mount", "--log-level", "error", mount.path, mount.root, cwd=Path("/")))
+    mount.umount()
+    assert mount.log_text() == before

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -47,6 +48,16 @@ class _Ready(msgspec.Struct, frozen=True, tag=True):
     found: Recovered
 
 
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What was said about a mount, which its daemon has to know."""
+
+    memory: int
+    read_only: bool
+    allow_other: bool
+    log_level: str
+
+
 @click.command()
 @click.argument("repository", type=click.Path(path_type=Path, readable=False), metavar="REPO")
 @click.option("--branch", default=repo.FIRST_BRANCH, show_default=True, help="The name of the first branch.")
@@ -73,8 +84,26 @@ def init(repository: Path, branch: str) -> None:
     metavar="MIB",
     help="About how much memory the daemon may use to be quick.",
 )
+@click.option("--read-only", is_flag=True, help="Refuse every change, commits too.")
+@click.option("--allow-other", is_flag=True, help="Let other users in, as far as the files' permissions allow it.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="What the daemon's log is told.",
+)
 @click.option("--ready-fd", type=int, hidden=True)
-def mount(repository: Path, directory: Path, foreground: bool, memory: int, ready_fd: int | None) -> None:
+def mount(
+    repository: Path,
+    directory: Path,
+    foreground: bool,
+    memory: int,
+    read_only: bool,
+    allow_other: bool,
+    log_level: str,
+    ready_fd: int | None,
+) -> None:
     """Mount the repository REPO at the empty directory DIR.
 
     Returns when the mount can be used; a daemon serves it until 'ana umount DIR'. Its log is REPO/daemon.log.
@@ -82,12 +111,13 @@ def mount(repository: Path, directory: Path, foreground: bool, memory: int, read
     \b
     Example: ana mount /data/repo /mnt/repo && ls /mnt/repo
     """
+    options = _Options(memory, read_only, allow_other, log_level)
     if ready_fd is not None:
-        _be_daemon(repository, directory, memory, ready_fd)
+        _be_daemon(repository, directory, options, ready_fd)
         return
     path, point = Path(os.path.abspath(repository)).resolve(), mounts.absolute(directory)
     layout = check(path, writable=True)
-    _check_machine()
+    _check_machine(allow_other=allow_other)
     if locks.is_held(layout) and not _ends(layout):
         raise locks.in_use(layout)
     _lift_dead_mounts(layout)
@@ -99,12 +129,12 @@ def mount(repository: Path, directory: Path, foreground: bool, memory: int, read
         click.echo(f"{path} is mounted at {point}; end with Ctrl-C", err=True)
 
     if foreground:
-        _serve(layout, point, tell, memory, log_here=True)
+        _serve(layout, point, tell, options, log_here=True)
     else:
-        say_what_was_brought_back(_start_daemon(layout, point, memory))
+        say_what_was_brought_back(_start_daemon(layout, point, options))
 
 
-def _check_machine() -> None:
+def _check_machine(*, allow_other: bool) -> None:
     if shutil.which("fusermount3") is None:
         raise DeniedError("fusermount3 is missing", hint="install the package fuse3")
     if not Path("/dev/fuse").exists():
@@ -113,6 +143,17 @@ def _check_machine() -> None:
         os.close(os.open("/dev/fuse", os.O_RDWR))
     except OSError as error:
         raise DeniedError(f"cannot open /dev/fuse: {error.strerror}", hint="ask for access to /dev/fuse") from error
+    if allow_other and os.geteuid() != 0 and not _lets_others_in(Path("/etc/fuse.conf")):
+        raise DeniedError(
+            "only root may let others in here", hint="have root write the line user_allow_other into /etc/fuse.conf"
+        )
+
+
+def _lets_others_in(configuration: Path) -> bool:
+    try:
+        return "user_allow_other" in configuration.read_text().split()
+    except OSError:
+        return False
 
 
 def _ends(layout: Layout) -> bool:
@@ -159,11 +200,12 @@ def _check_mount_point(point: Path) -> None:
         raise RefusedError(f"the mount point {point} is not empty", hint="choose an empty directory")
 
 
-def _start_daemon(layout: Layout, point: Path, memory: int) -> Recovered:
+def _start_daemon(layout: Layout, point: Path, options: _Options) -> Recovered:
     """The daemon is a fresh process: nothing of LMDB survives a fork."""
     reader, writer = os.pipe()
-    options = ["--ready-fd", str(writer), "--memory", str(memory)]
-    command = [sys.executable, "-m", "anabranch", "mount", *options, str(layout.path), str(point)]
+    words = ["--ready-fd", str(writer), "--memory", str(options.memory), "--log-level", options.log_level]
+    words += ["--read-only"] * options.read_only + ["--allow-other"] * options.allow_other
+    command = [sys.executable, "-m", "anabranch", "mount", *words, str(layout.path), str(point)]
     with layout.log.open("ab") as log:
         daemon = subprocess.Popen(
             command,
@@ -187,7 +229,7 @@ def _start_daemon(layout: Layout, point: Path, memory: int) -> Recovered:
     raise BY_NAME.get(said.error, AnabranchError)(said.message, hint=said.hint)
 
 
-def _be_daemon(repository: Path, point: Path, memory: int, ready: int) -> None:
+def _be_daemon(repository: Path, point: Path, options: _Options, ready: int) -> None:
     answered = False
 
     def answer(said: _Failure | _Ready) -> None:
@@ -198,14 +240,16 @@ def _be_daemon(repository: Path, point: Path, memory: int, ready: int) -> None:
         answered = True
 
     try:
-        _serve(check(repository, writable=True), point, lambda found: answer(_Ready(found)), memory, log_here=False)
+        _serve(check(repository, writable=True), point, lambda found: answer(_Ready(found)), options, log_here=False)
     except AnabranchError as error:
         logging.error("the daemon ended: %s", error)
         answer(_Failure(type(error).__name__, error.message, error.hint))
         sys.exit(error.exit_code)
 
 
-def _serve(layout: Layout, point: Path, ready: Callable[[Recovered], None], memory: int, *, log_here: bool) -> None:
+def _serve(
+    layout: Layout, point: Path, ready: Callable[[Recovered], None], options: _Options, *, log_here: bool
+) -> None:
     from anabranch.fuse import mount as daemon  # only here: pyfuse3 and trio take their time
 
     handlers: list[logging.Handler] = [
@@ -214,10 +258,14 @@ def _serve(layout: Layout, point: Path, ready: Callable[[Recovered], None], memo
     if log_here:
         handlers.append(logging.StreamHandler())
     logging.basicConfig(
-        level=logging.INFO, handlers=handlers, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+        level=options.log_level.upper(),
+        handlers=handlers,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        force=True,
     )
     try:
-        daemon.serve(layout.path, point, ready, memory=memory)
+        how = daemon.Options(options.memory, read_only=options.read_only, allow_other=options.allow_other)
+        daemon.serve(layout.path, point, ready, how)
     except AnabranchError:
         raise
     except Exception:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from anabranch.daemon import lock as locks
 from anabranch.daemon.client import perform
 from anabranch.daemon.protocol import Commit, DeleteBranch, Diff, RenameBranch, Request, Restore, Status
 from anabranch.daemon.server import Server
-from anabranch.errors import AnabranchError, DeniedError
+from anabranch.errors import AnabranchError, DeniedError, RefusedError
 from anabranch.fuse import pyfuse
 from anabranch.fuse.operations import Operations
 from anabranch.ids import ObjectId, RefName, ref_name
@@ -43,8 +44,20 @@ Ready = Callable[[Recovered], None]
 """Called when a mount can be used, with what the process before had left in the journal."""
 
 
-def serve(repository_path: Path, mount_point: Path, ready: Ready, *, memory: int) -> None:
-    """Mount a repository and serve it until it is unmounted; `memory` (MiB) bounds what is kept only for speed.
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a repository is mounted."""
+
+    memory: int
+    """MiB, about, of what is kept only for speed."""
+    read_only: bool = False
+    """Whether the kernel refuses every change."""
+    allow_other: bool = False
+    """Whether other users see the mount."""
+
+
+def serve(repository_path: Path, mount_point: Path, ready: Ready, options: Options) -> None:
+    """Mount a repository and serve it until it is unmounted.
 
     Raises RefusedError when it is in use, DeniedError, and what opening a repository raises.
     """
@@ -61,7 +74,7 @@ def serve(repository_path: Path, mount_point: Path, ready: Ready, *, memory: int
                 found = repository.recovered
                 if found.records or found.dropped:
                     log.warning("the last owner died: %s", found)
-                _run(repository, mount_point, lambda: ready(found), memory)
+                _run(repository, mount_point, lambda: ready(found), options)
             finally:
                 repository.settle_down()
     except BaseException:
@@ -83,9 +96,9 @@ def _raise_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _run(repository: Repository, mount_point: Path, ready: Callable[[], None], memory: int) -> None:
+def _run(repository: Repository, mount_point: Path, ready: Callable[[], None], options: Options) -> None:
     try:
-        trio.run(_main, repository, mount_point, ready, memory)
+        trio.run(_main, repository, mount_point, ready, options)
     except ExceptionGroup as group:  # a nursery wraps even the one error that ends it
         known, others = group.split(AnabranchError)
         if known is None or others is not None:
@@ -93,17 +106,21 @@ def _run(repository: Repository, mount_point: Path, ready: Callable[[], None], m
         raise known.exceptions[0] from known
 
 
-async def _main(repository: Repository, mount_point: Path, ready: Callable[[], None], memory: int) -> None:
+async def _main(repository: Repository, mount_point: Path, ready: Callable[[], None], options: Options) -> None:
     async with trio.open_nursery() as nursery:
-        operations = Operations(repository, pyfuse.PyfuseKernel(mount_point), nursery, known_files=memory * KNOWN_FILES)
+        kernel, known_files = pyfuse.PyfuseKernel(mount_point), options.memory * KNOWN_FILES
+        operations = Operations(repository, kernel, nursery, known_files=known_files)
         try:
-            pyfuse.mount(operations, str(mount_point), str(repository.layout.path))
+            pyfuse.mount(
+                operations, str(mount_point), str(repository.layout.path),
+                read_only=options.read_only, allow_other=options.allow_other,
+            )  # fmt: skip
         except RuntimeError as error:
             raise DeniedError(
                 f"the kernel refused the mount at {mount_point}", hint="the daemon's log says what fusermount3 answered"
             ) from error
         try:
-            server = Server(repository.layout.socket, _handler(operations, trio.lowlevel.current_trio_token()))
+            server = Server(repository.layout.socket, _handler(operations, options, trio.lowlevel.current_trio_token()))
             watching = _watch_over(mount_point)
             try:
                 nursery.start_soon(operations.saver.run)
@@ -151,10 +168,12 @@ async def _stop_on_signal(operations: Operations) -> None:
             pass
 
 
-def _handler(operations: Operations, token: trio.lowlevel.TrioToken) -> Callable[[Request], object]:
+def _handler(operations: Operations, options: Options, token: trio.lowlevel.TrioToken) -> Callable[[Request], object]:
     """Carry requests of other processes out in the loop, where the working trees live."""
 
     def handle(request: Request) -> object:
+        if options.read_only and not isinstance(request, (Status, Diff)):
+            raise RefusedError("the repository is mounted read-only", hint="unmount it, then mount it without that")
         return trio.from_thread.run(partial(_perform, operations, request), trio_token=token)
 
     return handle

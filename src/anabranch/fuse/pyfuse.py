@@ -322,11 +322,14 @@ class _Option(str):
         return super().encode("utf-8", "surrogateescape")
 
 
-def mount(operations: Operations, directory: str, source: str) -> None:
+def mount(
+    operations: Operations, directory: str, source: str, *, read_only: bool = False, allow_other: bool = False
+) -> None:
     """Mount; the kernel's requests wait until `serve`. Raises RuntimeError."""
     name = source.replace("\\", "\\\\").replace(",", "\\,")  # libfuse splits options at commas
     options = set(pyfuse3.default_options)
     options |= {_Option(f"fsname={name}"), "subtype=anabranch", "default_permissions", "noatime"}
+    options |= {option for option, wanted in (("ro", read_only), ("allow_other", allow_other)) if wanted}
     pyfuse3.init(Transport(operations), directory, options)
 
 

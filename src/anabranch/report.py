@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from anabranch.commit import Committed
+from anabranch.export import Exported
 from anabranch.ids import RefName, short
 from anabranch.repo import VersionName
 from anabranch.store.reindex import Rebuilt
@@ -270,6 +271,18 @@ def restored_text(branch: RefName, source: VersionName, done: Restored) -> str:
 def restored_json(branch: RefName, source: VersionName, done: Restored) -> Json:
     """A restore's result for scripts."""
     return {"branch": branch, "from": version_json(source), "files": done.files, "removed": done.removed}
+
+
+def exported_text(place: str, done: Exported) -> str:
+    """`12 files, 1.2 MB, are in /tmp/flights`."""
+    failed = f"; {plural(len(done.failed), 'path')} could not be written" if done.failed else ""
+    return f"{plural(done.files, 'file')}, {size(done.size)}, written to {place}{failed}\n"
+
+
+def exported_json(place: str, done: Exported) -> Json:
+    """An export's result for scripts."""
+    failed = [{**json_path(path), "error": why} for path, why in done.failed]
+    return {"to": place, "files": done.files, "bytes": done.size, "failed": failed}
 
 
 # --- names ---

@@ -1,12 +1,16 @@
 """ana log, show, ls, cat: reading versions, without a mount."""
 
+import os
+import sys
+import threading
 from itertools import islice, takewhile
 from pathlib import Path
 
 import click
 
-from anabranch import report
+from anabranch import export, report
 from anabranch.cli.context import (
+    EnoughError,
     branch_option,
     find,
     json_option,
@@ -16,9 +20,11 @@ from anabranch.cli.context import (
     show_bytes,
     show_json,
 )
-from anabranch.errors import UsageError
+from anabranch.errors import DamagedError, ExistsError, UsageError
 from anabranch.ids import parse_time
-from anabranch.versions.objects import EntryKind
+from anabranch.repo import Repository
+from anabranch.versions.objects import Entry, EntryKind
+from anabranch.versions.trees import Version
 
 
 @click.command()
@@ -143,6 +149,70 @@ def du(target: str, repository: Path | None, as_json: bool) -> None:
         show_json(report.usage_json(path, entry, rows))
     else:
         show(report.usage_text(path, entry, rows))
+
+
+@click.command(name="export")
+@click.argument("target", metavar="REV[:PATH]")
+@click.argument("place", metavar="DEST")
+@repository_option
+@json_option
+def export_version(target: str, place: str, repository: Path | None, as_json: bool) -> None:
+    """Write what a version holds into the new directory DEST; or as a tar file, when DEST ends with .tar or is -.
+
+    Links, times and permissions are kept, as root owners too. What was written is read back and compared. No mount is
+    needed.
+
+    \b
+    Examples: ana export main@3 /tmp/flights; ana export v1.0:raw - | ssh host tar -x
+    """
+    revision, path = _split(target)
+    with find(repository, None).reading() as history:
+        version = history.version(history.resolve(revision).id)
+        top = version.at(path)
+        bar = click.progressbar(length=top.size, label=f"exporting {target}", file=sys.stderr, hidden=not _is_watched())
+        lock = threading.Lock()
+
+        def progress(count: int) -> None:
+            with lock:
+                bar.update(count)
+
+        with bar:
+            if place == "-" or place.endswith(".tar"):
+                done = _to_tar(history, version, top, place, progress)
+            else:
+                done = export.to_directory(history, version, top, Path(place), progress)
+    for failed, why in done.failed:
+        click.echo(f"ana: {report.show_path(failed)}: {why}", err=True)
+    if as_json:
+        show_json(report.exported_json(place, done))
+    elif place != "-":
+        show(report.exported_text(place, done))
+    if done.failed:
+        sys.exit(DamagedError.exit_code)
+
+
+def _is_watched() -> bool:
+    return sys.stderr.isatty()
+
+
+def _to_tar(
+    history: Repository, version: Version, top: Entry, place: str, progress: export.Progress
+) -> export.Exported:
+    if place == "-":
+        try:
+            return export.to_tar(history, version, top, sys.stdout.buffer, progress)
+        except BrokenPipeError:
+            raise EnoughError from None
+    beside = Path(place).with_name(f".{Path(place).name}.{os.getpid()}.ana-export")
+    if Path(place).exists():
+        raise ExistsError(f"{place} exists already", hint="export into a new file")
+    try:
+        with beside.open("wb") as stream:
+            done = export.to_tar(history, version, top, stream, progress)
+        beside.rename(place)
+    finally:
+        beside.unlink(missing_ok=True)
+    return done
 
 
 @click.command()

@@ -35,7 +35,8 @@ def ana(repository: Path | None, branch: str | None) -> None:
 
 for command in (
     mounting.init, mounting.mount, mounting.umount, work.status, work.commit, work.diff, work.restore, work.discard,
-    history.log, history.show_version, history.ls, history.du, history.cat, names.branch, names.tag, mending.reindex,
+    history.log, history.show_version, history.ls, history.du, history.cat, history.export_version, names.branch,
+    names.tag, mending.reindex,
 ):  # fmt: skip
     ana.add_command(command)
 

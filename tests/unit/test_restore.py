@@ -47,6 +47,14 @@ def read(branch: Branch, ino: Inode) -> bytes:
     return branch.loaded(lambda: branch.tree.read(ino, 0, branch.tree.getattr(ino).size))
 
 
+def take_away(branch: Branch) -> None:
+    """Remove d with all that is in it."""
+    for path in ("d/small", "d/e/large", "d/e/other", "d/e/again"):
+        branch.unlink(path)
+    branch.rmdir("d/e")
+    branch.rmdir("d")
+
+
 def test_a_changed_file_is_as_it_was_and_a_new_one_p49(filled: Branch) -> None:
     old = known(filled, "d/small")
     filled.write("d/small", b"changed")
@@ -96,10 +104,7 @@ def test_what_the_version_does_not_hold_is_gone_p48(filled: Branch) -> None:
 
 
 def test_a_deleted_directory_comes_back_with_all_below_it_and_its_time_p48(filled: Branch) -> None:
-    for path in ("d/small", "d/e/large", "d/e/other", "d/e/again"):
-        filled.unlink(path)
-    filled.rmdir("d/e")
-    filled.rmdir("d")
+    take_away(filled)
     filled.restore("d")
     assert filled.read("d/small") == b"small"
     assert filled.read("d/e/large") == LARGE
@@ -156,10 +161,7 @@ def test_a_directory_full_of_hard_links_comes_back_from_a_version_whose_links_ar
 
 
 def test_a_path_whose_directories_are_gone_gets_them_back_and_nothing_else_in_them(filled: Branch) -> None:
-    for path in ("d/small", "d/e/large", "d/e/other", "d/e/again"):
-        filled.unlink(path)
-    filled.rmdir("d/e")
-    filled.rmdir("d")
+    take_away(filled)
     filled.restore("d/e/other")
     assert filled.names("d") == ["e"]
     assert filled.names("d/e") == ["other"]

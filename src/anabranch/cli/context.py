@@ -2,11 +2,10 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
@@ -19,8 +18,6 @@ from anabranch.ids import RefName, ref_name
 from anabranch.repo import Repository, user_name
 from anabranch.store.layout import RECORD
 from anabranch.worktree.checkpoint import Recovered
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,27 +153,6 @@ def say_what_was_brought_back(found: Recovered) -> None:
 def actor() -> str:
     """Who types."""
     return user_name(os.getuid())
-
-
-def repository_option(command: F) -> F:
-    """-R, which every command has."""
-    return click.option(
-        "-R",
-        "--repository",
-        type=click.Path(path_type=Path, readable=False),
-        metavar="REPO",
-        help="The repository; default: where you are.",
-    )(command)
-
-
-def branch_option(command: F) -> F:
-    """-b, of commands that work on a branch."""
-    return click.option("-b", "--branch", metavar="BRANCH", help="The branch; default: where you are.")(command)
-
-
-def json_option(command: F) -> F:
-    """--json, of commands that read."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")(command)
 
 
 def pair(text: str) -> tuple[str, str]:

@@ -9,17 +9,9 @@ from pathlib import Path
 import click
 
 from anabranch import export, report
-from anabranch.cli.context import (
-    EnoughError,
-    branch_option,
-    find,
-    json_option,
-    pair,
-    repository_option,
-    show,
-    show_bytes,
-    show_json,
-)
+from anabranch.cli import completion
+from anabranch.cli.context import EnoughError, find, pair, show, show_bytes, show_json
+from anabranch.cli.options import branch_option, json_option, repository_option
 from anabranch.errors import DamagedError, ExistsError, UsageError
 from anabranch.ids import parse_time
 from anabranch.repo import Repository
@@ -80,7 +72,7 @@ def log(
 
 
 @click.command(name="show")
-@click.argument("revision", required=False, metavar="[REV]")
+@click.argument("revision", required=False, metavar="[REV]", shell_complete=completion.revisions)
 @repository_option
 @branch_option
 @json_option
@@ -106,7 +98,7 @@ def show_version(revision: str | None, repository: Path | None, branch: str | No
 
 
 @click.command()
-@click.argument("target", metavar="REV[:PATH]")
+@click.argument("target", metavar="REV[:PATH]", shell_complete=completion.revisions)
 @repository_option
 @json_option
 def ls(target: str, repository: Path | None, as_json: bool) -> None:
@@ -128,7 +120,7 @@ def ls(target: str, repository: Path | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("target", metavar="REV[:PATH]")
+@click.argument("target", metavar="REV[:PATH]", shell_complete=completion.revisions)
 @repository_option
 @json_option
 def du(target: str, repository: Path | None, as_json: bool) -> None:
@@ -152,7 +144,7 @@ def du(target: str, repository: Path | None, as_json: bool) -> None:
 
 
 @click.command(name="export")
-@click.argument("target", metavar="REV[:PATH]")
+@click.argument("target", metavar="REV[:PATH]", shell_complete=completion.revisions)
 @click.argument("place", metavar="DEST")
 @repository_option
 @json_option
@@ -216,7 +208,7 @@ def _to_tar(
 
 
 @click.command()
-@click.argument("target", metavar="REV:PATH")
+@click.argument("target", metavar="REV:PATH", shell_complete=completion.revisions)
 @repository_option
 def cat(target: str, repository: Path | None) -> None:
     """Write a file of a version to standard output.

@@ -9,7 +9,8 @@ import click
 
 import anabranch
 from anabranch.cli import history, mending, mounting, names, work
-from anabranch.cli.context import EnoughError, branch_option, repository_option
+from anabranch.cli.context import EnoughError
+from anabranch.cli.options import branch_option, repository_option
 from anabranch.errors import AnabranchError
 from anabranch.report import show_path
 

@@ -5,22 +5,15 @@ from pathlib import Path
 import click
 
 from anabranch import report
-from anabranch.cli.context import (
-    Where,
-    actor,
-    branch_option,
-    find,
-    json_option,
-    repository_option,
-    show,
-    show_json,
-)
+from anabranch.cli import completion
+from anabranch.cli.context import Where, actor, find, show, show_json
+from anabranch.cli.options import branch_option, json_option, repository_option
 from anabranch.errors import UsageError
 from anabranch.versions.refs import Ref
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[NAME [FROM]]")
+@click.argument("names", nargs=-1, metavar="[NAME [FROM]]", shell_complete=completion.revisions)
 @click.option("-d", "--delete", is_flag=True, help="Delete the branches NAME...; their versions stay.")
 @click.option("-m", "--move", is_flag=True, help="Rename: [OLD] NEW, by default the branch you are on.")
 @click.option("--restore", is_flag=True, help="Bring the deleted branches NAME... back.")
@@ -69,7 +62,7 @@ def branch(
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[NAME [REV]]")
+@click.argument("names", nargs=-1, metavar="[NAME [REV]]", shell_complete=completion.revisions)
 @click.option("-d", "--delete", is_flag=True, help="Delete the tags NAME...; what they named stays.")
 @repository_option
 @branch_option

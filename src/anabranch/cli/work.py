@@ -6,17 +6,9 @@ from pathlib import Path
 import click
 
 from anabranch import report
-from anabranch.cli.context import (
-    Where,
-    actor,
-    branch_option,
-    find,
-    json_option,
-    pair,
-    repository_option,
-    show,
-    show_json,
-)
+from anabranch.cli import completion
+from anabranch.cli.context import Where, actor, find, pair, show, show_json
+from anabranch.cli.options import branch_option, json_option, repository_option
 from anabranch.commit import Note, check_note
 from anabranch.errors import NotFoundError, UsageError
 from anabranch.ids import RefName
@@ -85,7 +77,9 @@ def commit(
 
 
 @click.command()
-@click.argument("words", nargs=-1, required=True, metavar="[REV] PATH...")
+@click.argument(
+    "words", nargs=-1, required=True, metavar="[REV] PATH...", shell_complete=completion.revisions_and_files
+)
 @repository_option
 @branch_option
 @json_option
@@ -126,7 +120,7 @@ def _check_first_word(history: Repository, where: Where, branch: RefName, words:
 
 
 @click.command()
-@click.argument("paths", nargs=-1, metavar="[PATH...]")
+@click.argument("paths", nargs=-1, metavar="[PATH...]", shell_complete=completion.files)
 @repository_option
 @branch_option
 @json_option
@@ -162,8 +156,8 @@ _PATHS = "anabranch.paths"
 
 
 @click.command(cls=_WithPaths)
-@click.argument("old", required=False, metavar="[A")
-@click.argument("new", required=False, metavar="[B]] [-- PATH...]")
+@click.argument("old", required=False, metavar="[A", shell_complete=completion.revisions)
+@click.argument("new", required=False, metavar="[B]] [-- PATH...]", shell_complete=completion.revisions)
 @click.option("--stat", is_flag=True, help="Only how much differs.")
 @click.option("--name-only", is_flag=True, help="Only the paths.")
 @repository_option

@@ -1,0 +1,59 @@
+"""What the shell is told when somebody presses Tab: names of branches, tags, versions. Never an error."""
+
+from collections.abc import Callable
+from itertools import islice
+
+import click
+from click.shell_completion import CompletionItem
+
+from anabranch.cli.context import find
+from anabranch.errors import AnabranchError
+from anabranch.ids import ref_name
+from anabranch.repo import Repository
+
+_NEWEST = 20
+"""Versions of a branch that are offered after its `@`."""
+
+
+def branches(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Branches."""
+    return _matching(context, incomplete, tags=False)
+
+
+def revisions(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Branches and tags; after the `@` of a branch, its newest versions."""
+    name, at, _rest = incomplete.partition("@")
+    if not at:
+        return _matching(context, incomplete, tags=False) + _matching(context, incomplete, tags=True)
+    return [text for text in _versions(context, name) if text.startswith(incomplete)]
+
+
+def files(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Files, by the shell itself."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+def revisions_and_files(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Either."""
+    return [*map(CompletionItem, revisions(context, parameter, incomplete)), *files(context, parameter, incomplete)]
+
+
+def _matching(context: click.Context, incomplete: str, *, tags: bool) -> list[str]:
+    return _asked(
+        context, lambda history: [ref.name for ref in history.refs.all(tags=tags) if ref.name.startswith(incomplete)]
+    )
+
+
+def _versions(context: click.Context, name: str) -> list[str]:
+    def newest(history: Repository) -> list[str]:
+        return [f"{name}@head", *(str(version) for version in islice(history.log(ref_name(name)), _NEWEST))]
+
+    return _asked(context, newest)
+
+
+def _asked(context: click.Context, question: Callable[[Repository], list[str]]) -> list[str]:
+    try:
+        with context, find(context.params.get("repository"), None).reading() as history:
+            return question(history)
+    except (AnabranchError, OSError):
+        return []

@@ -14,7 +14,7 @@ def offered(cwd: Path, *words: str) -> list[str]:
     asked = {"_ANA_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(["ana", *words]), "COMP_CWORD": str(len(words))}
     ended = subprocess.run([ANA], cwd=cwd, env={**os.environ, **asked}, capture_output=True, text=True, check=True)
     assert ended.stderr == ""
-    return [line.partition(",")[2] for line in ended.stdout.splitlines()]
+    return [line.partition(",")[2] for line in ended.stdout.splitlines() if line]
 
 
 @pytest.mark.mounted

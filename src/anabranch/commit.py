@@ -74,14 +74,22 @@ class Candidate:
 
 
 class Builder:
-    """Makes candidates of frozen generations. One a thread."""
+    """Makes candidates of frozen generations. One a thread. `check` is called now and then; what it raises ends it."""
 
-    def __init__(self, objects: ObjectStore, trees: Trees, contents: Contents, overlay_directory: Path) -> None:
+    def __init__(
+        self,
+        objects: ObjectStore,
+        trees: Trees,
+        contents: Contents,
+        overlay_directory: Path,
+        check: Callable[[], None],
+    ) -> None:
         self._objects = objects
         self._trees = trees
         self._chunks = contents.chunks
         self._overlays = Overlays(overlay_directory, open_files=1)
-        self._ingest = Ingest(self._chunks, Sources(contents, self._overlays))
+        self._check = check
+        self._ingest = Ingest(self._chunks, Sources(contents, self._overlays), check)
 
     def build(self, frozen: Frozen, *, allow_empty: bool = False) -> Candidate:
         """Ingest what is new, build the trees from the bottom up. Raises NothingToCommitError, unless `allow_empty`."""
@@ -107,6 +115,7 @@ class Builder:
         for ino, node in frozen.nodes.items():
             if node.kind == EntryKind.FILE and not isinstance(node.content, StoredContent):
                 self._objects.pace()
+                self._check()
                 contents[ino] = self._ingest.run(node.content)
         return contents
 
@@ -115,6 +124,7 @@ class Builder:
         changed = files = 0
         for change in diff(old, new):
             self._objects.pace()
+            self._check()
             changed += 1
             files += change.kind != EntryKind.DIRECTORY or change.change == ChangeKind.TYPE
         return files if changed or is_regrouped(old, new) else None
@@ -173,13 +183,15 @@ class Commits:
         refs: Refs,
         keeper: Keeper,
         branch: Callable[[RefName], Branch],
-        builder: Callable[[], Builder],
+        builder: Callable[[Callable[[], None]], Builder],
     ) -> None:
         self._objects = objects
         self._refs = refs
         self._keeper = keeper
         self._branch = branch
         self._builder = builder
+        self.check: Callable[[], None] = lambda: None
+        """Called by builders now and then, in their threads; what it raises ends the commit."""
 
     def freeze(self, name: RefName) -> Frozen:
         """Step 1, in the thread of the working trees: the instant that the commit captures. Raises RefusedError."""
@@ -193,7 +205,7 @@ class Commits:
 
     def build(self, frozen: Frozen, *, allow_empty: bool = False) -> Candidate:
         """Step 2, in any thread. Raises NothingToCommitError; then, as after every error, call `thaw`."""
-        return self._builder().build(frozen, allow_empty=allow_empty)
+        return self._builder(self.check).build(frozen, allow_empty=allow_empty)
 
     def conclude(self, candidate: Candidate, note: Note, who: Who) -> Built:
         """Step 3, in any thread: store the commit with its note. Raises UsageError."""

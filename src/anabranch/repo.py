@@ -8,7 +8,7 @@ thread say so; a commit is taken apart into such steps, so that a daemon can go 
 import contextlib
 import os
 import pwd
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,8 +123,8 @@ class Repository:
         self.commits = Commits(self.objects, self.refs, self.keeper, self.branch, self._builder)
         self._remove_lost_overlays()
 
-    def _builder(self) -> Builder:
-        return Builder(self.objects, self.trees, self.contents, self.layout.overlays)
+    def _builder(self, check: Callable[[], None]) -> Builder:
+        return Builder(self.objects, self.trees, self.contents, self.layout.overlays, check)
 
     def close(self) -> None:
         """Close the files. Of a writable repository, what was not saved is lost."""

@@ -3,10 +3,12 @@
 See test_processes.py for one owner in ordinary times.
 """
 
+import contextlib
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from anabranch.daemon import lock as locks
+from anabranch.daemon.protocol import Status, encode_request, send, short_address
 from anabranch.store.layout import Layout
 from tests.harness import ANA, PATIENCE, Mount, done, errno_of, hinted, python, refused, run_ana, wait_for
 
@@ -281,6 +284,80 @@ def test_a_commit_that_sigterm_meets_is_made_or_fails_where_it_was_asked_for_p10
     wait_until_ended(mount)
     away(mount)
     assert (writer.returncode == 0) == (mount.messages()[0] == "a message")
+
+
+BUSY = """
+import os, sys
+names = [f"{sys.argv[1]} {number}" for number in range(50)]
+print("busy", flush=True)
+try:
+    while True:
+        for name in names:
+            os.close(os.open(name, os.O_WRONLY | os.O_CREAT))
+            os.stat(f"file {len(name) * 7 % 3000}")
+        for name in names:
+            os.unlink(name)
+except OSError:
+    pass
+"""
+
+
+def invalidates(pid: int) -> bool:
+    """A thread of a process has the kernel forget a name, and waits for the directory's lock, perhaps."""
+    stacks = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stack")]
+    return any("fuse_reverse_inval_entry" in stack for stack in stacks)
+
+
+@pytest.mark.parametrize("memory", ["256", "1"], ids=["a restore", "eviction"])
+def test_sigterm_ends_a_mount_whose_kernel_is_being_told_something_p31(mount: Mount, memory: str):
+    """The kernel holds the directory's lock for programs that work there; they get an error, and nobody hangs."""
+    if os.geteuid() != 0:
+        pytest.skip("only root sees where a thread waits")
+    mount.umount()
+    done(run_ana("mount", "--memory", memory, mount.path, mount.root, cwd=Path("/")))
+    top = mount.main / "d"
+    top.mkdir()
+    for number in range(3000):
+        (top / f"file {number}").write_text("one")
+    mount.commit()
+    for number in range(3000):
+        (top / f"file {number}").write_text("two")
+    holder = locks.owner(Layout(mount.path).lock)
+    assert holder is not None
+    programs = [python(BUSY, str(number), cwd=top) for number in range(2)]
+    try:
+        for program in programs:
+            assert program.stdout is not None
+            assert program.stdout.readline() == "busy\n"
+        command = [str(ANA), "restore", "main@1", "."]
+        restore = subprocess.Popen(command, cwd=top, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        wait_for(lambda: restore.poll() is not None or invalidates(holder.pid), "the kernel to be told something")
+        os.kill(holder.pid, signal.SIGTERM)
+        restore.communicate(timeout=PATIENCE)
+        for program in programs:
+            program.communicate(timeout=PATIENCE)
+    finally:
+        for program in programs:
+            program.kill()
+            program.communicate()
+    wait_until_ended(mount)
+    away(mount)
+    mount.mount()
+    assert (top / "file 7").read_text() == ("one" if restore.returncode == 0 else "two")
+
+
+def test_a_client_that_never_reads_does_not_keep_a_mount_for_ever(mount: Mount):
+    """One that has asked, and one that says nothing at all."""
+    (mount.main / "file").touch()
+    with contextlib.ExitStack() as stack:
+        for message in (b"", encode_request(Status("main"))):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            with short_address(mount.path / "socket") as address:
+                client.connect(address)
+            if message:
+                send(client, message)
+        mount.umount()
+    assert not mount.is_mounted()
 
 
 def test_an_unmount_waits_for_a_commit_that_a_command_asked_for_p31_p33(mount: Mount):

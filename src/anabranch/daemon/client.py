@@ -193,7 +193,6 @@ def connect(path: Path) -> Iterator[Service]:
     if locks.is_held(layout) and layout.socket.exists():
         yield _Remote(layout)
         return
-    died = locks.last_to_die(layout)
-    with locks.acquire(layout, patience=PATIENCE), Repository(path, writable=True) as repository:
-        yield _Local(repository, died)
+    with locks.acquire(layout, patience=PATIENCE) as lock, Repository(path, writable=True) as repository:
+        yield _Local(repository, lock.died)
         repository.settle_down()

@@ -37,6 +37,8 @@ class Lock:
 
     descriptor: int
     file: Path
+    died: Owner | None = None
+    """Who had the repository mounted before, and ended without saying so."""
 
     def say(self, mount_point: str | None, *, failed: bool = False) -> None:
         """Note who holds the lock, or how that ended."""
@@ -71,7 +73,7 @@ def acquire(layout: Layout, *, mount_point: str | None = None, patience: float =
             os.close(descriptor)
             raise in_use(layout)
         time.sleep(_PAUSE)
-    lock = Lock(descriptor, layout.lock)
+    lock = Lock(descriptor, layout.lock, last_to_die(layout))
     lock.say(mount_point)
     return lock
 
@@ -109,7 +111,7 @@ def owner(path: Path) -> Owner | None:
 
 
 def last_to_die(layout: Layout) -> Owner | None:
-    """Who had the repository mounted and ended without saying so, when nobody has it now."""
+    """Who had the repository mounted and ended without saying so; true only while nobody has it."""
     last = owner(layout.lock)
     return last if last is not None and last.mount_point is not None and not last.failed else None
 

@@ -70,8 +70,7 @@ class Server:
                 request = receive(connection)
                 self._silent.discard(connection)
                 reply = self._reply(request)
-                connection.settimeout(None)
-                send(connection, reply)
+                send(connection, reply)  # who does not read it keeps nobody waiting for long
         except (OSError, DaemonError) as error:
             if not self._closed:
                 log.warning("a client went away: %s", error)

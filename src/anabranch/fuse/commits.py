@@ -88,6 +88,7 @@ class Committer:
         self._locks: dict[BranchArea, trio.Semaphore] = {}
         self._held: dict[object, trio.Event] = {}
         self._ending = self._over = False
+        repository.commits.check = self._check_going_on
 
     async def passage(self, area: object) -> None:
         """Wait while answers about an area are held. Whoever answers with attributes comes through here first."""
@@ -146,6 +147,8 @@ class Committer:
         if self._handles.writers(area):
             await trio.to_thread.run_sync(self._kernel.write_back_all, limiter=self._launderers)
         await self.launder(area)
+        while (held := self._held.get(area)) is not None:  # the end of the mount holds, too
+            await held.wait()
         self._held[area] = trio.Event()
         try:
             inodes = self._handles.writers(area)
@@ -185,6 +188,7 @@ class Committer:
             self._repository.refs.check_clock(area.branch.name)
         lock = await self._acquire(area, PATIENCE)
         try:
+            self._check_going_on()
             name = area.branch.name
             expected = self._repository.refs.get(name).number
             async with self._instant(area):

@@ -34,6 +34,8 @@ READ_AHEAD_KIB = 1024
 """The kernel's default for FUSE, 128 KiB, halves sequential reading."""
 KNOWN_FILES = 256
 """Files that the kernel may know for each MiB of memory, before the oldest are taken from it: a file costs 1.2 KiB."""
+END_WITHIN = 10.0
+"""Seconds that each part of the end of a mount may take, before the kernel is made to give it up."""
 _PATIENCE = 1.0
 """Seconds that a mount waits for a command that is just ending."""
 _SWITCH_INTERVAL = 1e-4
@@ -119,25 +121,33 @@ async def _main(repository: Repository, mount_point: Path, ready: Callable[[], N
             raise DeniedError(
                 f"the kernel refused the mount at {mount_point}", hint="the daemon's log says what fusermount3 answered"
             ) from error
+        watching = _watch_over(mount_point)
         try:
             server = Server(repository.layout.socket, _handler(operations, options, trio.lowlevel.current_trio_token()))
-            watching = _watch_over(mount_point)
             try:
                 nursery.start_soon(operations.saver.run)
                 nursery.start_soon(operations.saver.settle_idle)
                 nursery.start_soon(operations.committer.launder_often)
                 nursery.start_soon(operations.evict)
-                nursery.start_soon(_stop_on_signal, operations)
+                nursery.start_soon(_stop_on_signal, operations, server, mount_point)
                 nursery.start_soon(_announce, operations, mount_point, ready)
                 await pyfuse.serve()
             finally:
                 with trio.CancelScope(shield=True):  # who has asked is answered: an unmount waits for a commit
                     await trio.to_thread.run_sync(server.close)
-                watching.kill()
-                watching.wait()
         finally:
             pyfuse.close()
+            _lift(mount_point)
+            watching.kill()
+            watching.wait()
         nursery.cancel_scope.cancel()
+
+
+def _lift(mount_point: Path) -> None:
+    """The session does not unmount what the kernel has given up."""
+    mount = mounts.at(mount_point)
+    if mount is not None and mount.is_dead():
+        subprocess.run(["fusermount3", "-u", "-z", str(mount_point)], check=False)
 
 
 def _watch_over(mount_point: Path) -> subprocess.Popen[bytes]:
@@ -156,16 +166,31 @@ async def _announce(operations: Operations, mount_point: Path, ready: Callable[[
     ready()
 
 
-async def _stop_on_signal(operations: Operations) -> None:
-    """SIGTERM and Ctrl-C: bring in what programs have written to open files, let them write no more, then unmount."""
+async def _stop_on_signal(operations: Operations, server: Server, mount_point: Path) -> None:
+    """SIGTERM and Ctrl-C end the mount."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         number = await anext(signals)
         log.info("signal %s: unmounting", signal.Signals(number).name)
-        await operations.committer.end()
-        async with operations.last_instant():
-            pyfuse.stop()
-        async for _ in signals:  # the same again changes nothing
-            pass
+        await _end(operations, server, mount_point)
+
+
+async def _end(operations: Operations, server: Server, mount_point: Path) -> None:
+    """The order in which a mount ends that nobody has unmounted. Cancelled when it has ended.
+
+    First comes what asks the kernel something, while the kernel's own requests are still answered: it may hold a lock
+    for one of those. Then what programs have written is brought in, and they can write no more.
+    """
+    await operations.committer.end()
+    with trio.move_on_after(END_WITHIN) as limit:
+        await trio.to_thread.run_sync(server.close, abandon_on_cancel=True)
+        await operations.stop_evicting()
+    async with operations.last_instant():
+        pyfuse.stop()
+    await trio.sleep(0 if limit.cancelled_caught else END_WITHIN)
+    log.warning("the mount does not end: the kernel has to give it up")
+    mount = mounts.at(mount_point)
+    if mount is not None:
+        await trio.to_thread.run_sync(guard.abort, mount.device, str(mount_point))
 
 
 def _handler(operations: Operations, options: Options, token: trio.lowlevel.TrioToken) -> Callable[[Request], object]:

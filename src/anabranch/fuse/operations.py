@@ -64,6 +64,8 @@ class Operations:
         self._nursery = nursery
         self._messages = Messages(self.committer, self.root, nursery)
         self._loading = trio.Semaphore(LOADERS)
+        self._evicting = trio.Semaphore(1)
+        self._ending = False
         self._loaders = trio.CapacityLimiter(2 * LOADERS)
 
     # --- looking ---
@@ -318,13 +320,21 @@ class Operations:
         one = trio.CapacityLimiter(1)
         while True:
             await self.handles.too_many.wait()
-            cold = self.handles.cold()
-            await trio.to_thread.run_sync(self._drop_names, cold, limiter=one)
+            async with self._evicting:
+                cold = self.handles.cold()
+                await trio.to_thread.run_sync(self._drop_names, cold, limiter=one)
             await trio.sleep(0)
 
     def _drop_names(self, places: list[Place]) -> None:
         for parent, name in places:
+            if self._ending:
+                return
             self._kernel.drop_name(parent, name)
+
+    async def stop_evicting(self) -> None:
+        """Evict no more, ever; returns when nothing is being evicted."""
+        self._ending = True
+        await self._evicting.acquire()
 
     # --- helpers ---
 

@@ -9,6 +9,7 @@ import contextlib
 
 import trio
 
+from anabranch.errors import NotFoundError
 from anabranch.fuse.absence import Absence
 from anabranch.fuse.areas import FOREVER
 from anabranch.fuse.branches import BranchArea
@@ -34,6 +35,8 @@ class Outside:
         """Repository.restore, seen by every process when it returns; what programs wrote before it comes first."""
         await self._committer.launder(area)
         await self._committer.passage(area)
+        if area.gone:
+            raise NotFoundError("the branch was deleted meanwhile")
         stale = Stale()
         try:
             return self._repository.restore(area.branch.name, source, paths, new_too=new_too, stale=stale)

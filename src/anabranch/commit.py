@@ -37,6 +37,9 @@ MESSAGE_MAX = 1024 * 1024
 """Bytes of a commit message, and of all metadata: a commit is one record, which every reader of history holds whole."""
 
 
+AUTHOR_MAX = 1024
+
+
 class Note(msgspec.Struct, frozen=True):
     """What a commit says of itself. Without an author, it is whoever asked for the commit."""
 
@@ -332,6 +335,8 @@ def _names(frozen: Frozen) -> Iterator[tuple[Inode, bytes, Node | None]]:
 
 def check_note(note: Note) -> Note:
     """A note as it is stored: the message without the white space around it, metadata in order. Raises UsageError."""
+    if not note.author.isprintable() or len(note.author.encode(errors="replace")) > AUTHOR_MAX:
+        raise UsageError(f"{note.author!r} is no author", hint=f"up to {AUTHOR_MAX} bytes, no control characters")
     for key in note.metadata:
         if not key or not key.isprintable() or "=" in key:
             raise UsageError(f"{key!r} is no key of metadata", hint="KEY=VALUE, the key without control characters")

@@ -12,6 +12,7 @@ import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -36,7 +37,7 @@ class Exported:
     size: int = 0
     """Bytes in them."""
     failed: list[tuple[bytes, str]] = field(default_factory=list)
-    """Paths that could not be written, and why; all others were."""
+    """Paths that could not be written as they are, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +49,33 @@ class Item:
     twin: bytes | None = None
 
 
-def items(version: Version, top: Entry) -> Iterator[Item]:
-    """Everything below a directory, in the order of a walk; the top itself is the empty path."""
+Failed = list[tuple[bytes, str]]
+
+
+def items(version: Version, top: Entry, failed: Failed) -> Iterator[Item]:
+    """Everything below a directory, in the order of a walk; the top itself is the empty path.
+
+    What is damaged is added to `failed`, and left out.
+    """
     first: dict[bytes, bytes] = {}
-    stack: list[Iterator[tuple[bytes, Entry]]] = [iter([(b"", top)])]
+    stack: list[tuple[bytes, Iterator[tuple[bytes, Entry]]]] = [(b"", iter([(b"", top)]))]
     while stack:
-        found = next(stack[-1], None)
-        if found is None:
+        above, children = stack[-1]
+        try:
+            found = next(children, None)
+            if found is None:
+                stack.pop()
+                continue
+            path, entry = found
+            resolved = version.resolve(entry)[0]
+        except DamagedError as error:  # the rest of the directory cannot be read
+            failed.append((above, error.message))
             stack.pop()
             continue
-        path, entry = found
-        if entry.kind is EntryKind.LINK:
-            twin = first.setdefault(entry.content, path)
-            yield Item(path, version.resolve(entry)[0], None if twin == path else twin)
-            continue
-        yield Item(path, entry)
+        twin = first.setdefault(entry.content, path) if entry.kind is EntryKind.LINK else path
+        yield Item(path, resolved, None if twin == path else twin)
         if entry.kind is EntryKind.DIRECTORY:
-            stack.append(_children(version, path + b"/" if path else b"", entry))
+            stack.append((path, _children(version, path + b"/" if path else b"", entry)))
 
 
 def _children(version: Version, prefix: bytes, directory: Entry) -> Iterator[tuple[bytes, Entry]]:
@@ -73,24 +84,50 @@ def _children(version: Version, prefix: bytes, directory: Entry) -> Iterator[tup
 
 def to_directory(repository: Repository, version: Version, top: Entry, place: Path, progress: Progress) -> Exported:
     """Make a directory, or a file, of what an entry holds. Raises ExistsError, NotFoundError, OSError."""
-    if os.path.lexists(place) and not _is_empty_directory(place):
-        raise ExistsError(f"{place} exists already", hint="export into a new directory, or an empty one")
-    if not place.absolute().parent.is_dir():
+    place = Path(os.path.abspath(place))
+    inside = top.kind is EntryKind.DIRECTORY and _is_empty_directory(place)
+    if os.path.lexists(place) and not inside:
+        raise ExistsError(f"{place} exists already", hint="export to a new place, a directory also into an empty one")
+    if not place.parent.is_dir():
         raise NotFoundError(f"{place.parent} is no directory", hint=f"mkdir -p {place.parent}")
-    beside = place.with_name(f".{place.name}.{os.getpid()}.ana-export")
-    writing = _Writing(repository, beside, progress)
-    try:
-        writing.run(items(version, top))
-        if place.is_dir():
-            place.rmdir()
-        beside.rename(place)
-    except BaseException:
-        if beside.is_dir():
-            shutil.rmtree(beside, ignore_errors=True)
+    with _beside(place / "x" if inside else place) as partial:
+        writing = _Writing(repository, partial, progress)
+        writing.run(items(version, top, writing.exported.failed))
+        if inside:  # it may be a mount point, or all that we may write to
+            for child in partial.iterdir():
+                child.rename(place / child.name)
+            partial.rmdir()
+            writing.dress_top(place, top)
         else:
-            beside.unlink(missing_ok=True)
-        raise
+            partial.rename(place)
     return writing.exported
+
+
+def to_tar_file(repository: Repository, version: Version, top: Entry, place: Path, progress: Progress) -> Exported:
+    """Make a tar file. Raises what `to_tar` and `to_directory` raise."""
+    place = Path(os.path.abspath(place))
+    if os.path.lexists(place):
+        raise ExistsError(f"{place} exists already", hint="export to a new place")
+    if not place.parent.is_dir():
+        raise NotFoundError(f"{place.parent} is no directory", hint=f"mkdir -p {place.parent}")
+    with _beside(place) as partial:
+        with partial.open("wb") as stream:
+            exported = to_tar(repository, version, top, stream, progress)
+        partial.rename(place)
+    return exported
+
+
+@contextmanager
+def _beside(place: Path) -> Iterator[Path]:
+    """A name beside a place, where nothing is left at the end."""
+    partial = place.with_name(f".{place.name}.{os.getpid()}.ana-export")
+    try:
+        yield partial
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
 
 
 def _is_empty_directory(place: Path) -> bool:
@@ -105,35 +142,49 @@ class _Writing:
         self._top = top
         self._progress = progress
         self._lock = threading.Lock()
+        self._stopped = False
         self.exported = Exported()
 
     def run(self, found: Iterator[Item]) -> None:
         """Directories at once, files in threads; then what needs both: links, and the directories' own attributes."""
         later: list[Item] = []
         directories: list[Item] = []
-        unforeseen: list[BaseException | None] = []
+        unforeseen: list[BaseException] = []
         waiting = threading.Semaphore(THREADS * 4)  # or a large tree would all be queued
 
         def settled(work: Future[None]) -> None:
             waiting.release()
-            unforeseen.append(work.exception())
+            if (error := work.exception()) is not None:
+                unforeseen.append(error)
 
         with ThreadPoolExecutor(THREADS) as pool:
-            for item in found:
-                if item.entry.kind is EntryKind.DIRECTORY:
-                    self._at(item.path).mkdir(0o700)
-                    directories.append(item)
-                elif item.twin is not None:
-                    later.append(item)
-                else:
-                    waiting.acquire()
-                    pool.submit(self._one, item).add_done_callback(settled)
-        for error in filter(None, unforeseen):
-            raise error
+            try:
+                for item in found:
+                    if item.entry.kind is EntryKind.DIRECTORY:
+                        self._try(item, self._directory)
+                        directories.append(item)
+                    elif item.twin is not None:
+                        later.append(item)
+                    else:
+                        waiting.acquire()
+                        pool.submit(self._one, item).add_done_callback(settled)
+            except BaseException:
+                self._stopped = True
+                raise
+        if unforeseen:
+            raise unforeseen[0]
         for item in later:
             self._try(item, self._link)
         for item in reversed(directories):
             self._try(item, self._dress)
+
+    def dress_top(self, place: Path, top: Entry) -> None:
+        """Give a directory that was there the attributes of the top."""
+        self._top = place
+        self._try(Item(b"", top), self._dress)
+
+    def _directory(self, item: Item) -> None:
+        self._at(item.path).mkdir(0o700)
 
     def _at(self, path: bytes) -> Path:
         return self._top / os.fsdecode(path)
@@ -171,6 +222,8 @@ class _Writing:
         """Holes stay holes."""
         digest, offset = hashlib.blake2b(), 0
         for piece in self._repository.read(entry):
+            if self._stopped:
+                raise InterruptedError
             digest.update(piece)
             if piece.count(0) != len(piece):
                 view, start = memoryview(piece), offset
@@ -200,7 +253,11 @@ class _Writing:
         """Owners only root can give away; set-uid bits go with them, so the mode comes after."""
         place, entry = self._at(item.path), item.entry
         if os.geteuid() == 0:
-            os.chown(place, entry.uid, entry.gid, follow_symlinks=False)
+            try:
+                os.chown(place, entry.uid, entry.gid, follow_symlinks=False)
+            except OSError as error:  # root of a container, or a disk that knows no owners: the content counts more
+                with self._lock:
+                    self.exported.failed.append((item.path, f"its owner: {error.strerror}"))
         if entry.kind is not EntryKind.SYMLINK:
             place.chmod(entry.mode)
         os.utime(place, ns=(entry.mtime_ns, entry.mtime_ns), follow_symlinks=False)
@@ -220,7 +277,7 @@ def to_tar(repository: Repository, version: Version, top: Entry, stream: BinaryI
         raise UsageError("only a directory can become a tar stream", hint="'ana cat' writes a file")
     exported = Exported()
     with tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT, errors="surrogateescape") as tar:
-        for item in items(version, top):
+        for item in items(version, top, exported.failed):
             if item.entry.kind is EntryKind.SOCKET:
                 exported.failed.append((item.path, "tar knows no sockets"))
                 continue
@@ -246,7 +303,9 @@ def _header(item: Item) -> tarfile.TarInfo:
     entry, header = item.entry, tarfile.TarInfo(os.fsdecode(item.path) or ".")
     header.type = _TAR_TYPES[entry.kind] if item.twin is None else tarfile.LNKTYPE
     header.mode, header.uid, header.gid = entry.mode, entry.uid, entry.gid
-    header.pax_headers = {"mtime": f"{entry.mtime_ns // 10**9}.{entry.mtime_ns % 10**9:09}"}
+    seconds, rest = divmod(abs(entry.mtime_ns), 10**9)
+    header.mtime = entry.mtime_ns // 10**9
+    header.pax_headers = {"mtime": f"{'-' if entry.mtime_ns < 0 else ''}{seconds}.{rest:09}"}
     header.size = entry.size if header.type == tarfile.REGTYPE else 0
     device = entry.tag(Tag.DEVICE)
     header.devmajor, header.devminor = os.major(device), os.minor(device)

@@ -195,7 +195,7 @@ def version_line(version: VersionName) -> str:
     commit = version.commit
     message = (commit.message or "(empty)").splitlines()[0]
     when, author = moment(version.time_ns), commit.author or "-"
-    return f"{version}  {short(version.id)}  {when}  {author}  {show_path(message.encode())}"
+    return f"{version}  {short(version.id)}  {when}  {show_path(author.encode())}  {show_path(message.encode())}"
 
 
 def version_json(version: VersionName) -> Json:
@@ -296,6 +296,11 @@ def refs_text(refs: Iterable[Ref], current: RefName | None = None) -> str:
 def ref_line(ref: Ref) -> str:
     """`main@12  3f9ac2e1`, or `v1.0  3f9ac2e1` of a tag."""
     return f"{ref.name if ref.is_tag else f'{ref.name}@{ref.number}'}  {short(ref.commit)}"
+
+
+def deleted_json(ref: Ref) -> Json:
+    """A branch or tag that was deleted, for scripts."""
+    return {"deleted": ref_json(ref)}
 
 
 def deleted_line(ref: Ref) -> str:

@@ -34,6 +34,7 @@ def filled(mount: Mount) -> Mount:
     (top / "d/e").chmod(0o500)
     (top / "d/small").chmod(0o640)
     pin_times(top)
+    os.utime(top / "empty", ns=(0, -1_500_000_000))
     mount.commit()
     return mount
 
@@ -79,17 +80,42 @@ def test_nothing_that_is_there_is_overwritten(filled: Mount, tmp_path: Path):
     assert not (tmp_path / "new").exists()
 
 
-def test_who_stops_it_finds_nothing_of_it(filled: Mount, tmp_path: Path):
+def test_an_empty_directory_is_filled_from_inside(filled: Mount, tmp_path: Path):
+    """It may be a mount point, or the only place that may be written to, or where the command is called."""
+    expected = snapshot(filled.root / "main@1")
+    place = tmp_path / "there"
+    place.mkdir()
+    done(run_ana("export", "-R", filled.path, "main@1", ".", cwd=place))
+    assert snapshot(place) == expected
+    (tmp_path / "empty").mkdir()
+    hinted(filled.ana("export", "main:d/small", tmp_path / "empty"), 3, "exists already")
+
+
+def test_an_owner_that_cannot_be_set_costs_no_content(filled: Mount, tmp_path: Path):
+    if os.geteuid() != 0:
+        pytest.skip("only root sets owners")
+    os.chown(filled.main / "d/small", 1234, 1234)
+    filled.commit()
+    command = ["setpriv", "--bounding-set", "-chown", "--inh-caps", "-chown", str(ANA), "export", "-R"]
+    command += [str(filled.path), "main:d", str(tmp_path / "out")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 4
+    assert ended.stderr == "ana: small: its owner: Operation not permitted\n"
+    assert (tmp_path / "out/small").read_text() == "small"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_stops_it_finds_nothing_of_it(filled: Mount, tmp_path: Path, number: int):
     with (filled.main / "huge").open("wb") as file:
-        for number in range(40):
-            file.write(random.Random(number).randbytes(10 << 20))
+        for seed in range(40):
+            file.write(random.Random(seed).randbytes(10 << 20))
     filled.commit()
     place = tmp_path / "there"
     place.mkdir()
     command = subprocess.Popen([ANA, "export", "-R", filled.path, "main", place / "out"], stderr=subprocess.PIPE)
     try:
         wait_for(lambda: any(place.glob(".out*/huge")), "it to write")
-        command.send_signal(signal.SIGINT)
+        command.send_signal(number)
         command.communicate(timeout=PATIENCE)
     finally:
         command.kill()

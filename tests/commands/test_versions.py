@@ -156,6 +156,8 @@ def test_the_log_by_time_and_by_metadata(mount: Mount) -> None:
     hinted(mount.ana("log", "--since", "yesterday"), 2, "bad time 'yesterday'")
     hinted(mount.ana("log", "--until", "2026-13-01"), 2, "2026-13-01")
     hinted(mount.ana("log", "--meta", "run"), 2, "run is no KEY=VALUE")
+    hinted(mount.ana("commit", "-m", "x", "--meta", "a=1", "--meta", "a=2"), 2, "a is given twice")
+    hinted(mount.ana("commit", "-m", "x", "--author", "eve\nmain@9"), 2, "is no author")
     assert "run: 3" in done(mount.ana("show"))
 
 

@@ -155,12 +155,17 @@ def actor() -> str:
     return user_name(os.getuid())
 
 
-def pair(text: str) -> tuple[str, str]:
-    """KEY and VALUE of an option. Raises UsageError."""
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise UsageError(f"{text} is no KEY=VALUE", hint="for example --meta run=412")
-    return key, value
+def pairs(words: tuple[str, ...]) -> dict[str, str]:
+    """The KEY=VALUE of an option that is repeatable. Raises UsageError."""
+    found: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise UsageError(f"{word} is no KEY=VALUE", hint="for example --meta run=412")
+        if key in found:
+            raise UsageError(f"{key} is given twice", hint="a key has one value")
+        found[key] = value
+    return found
 
 
 class EnoughError(Exception):

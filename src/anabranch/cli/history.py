@@ -1,6 +1,6 @@
 """ana log, show, ls, cat: reading versions, without a mount."""
 
-import os
+import signal
 import sys
 import threading
 from itertools import islice, takewhile
@@ -10,9 +10,9 @@ import click
 
 from anabranch import export, report
 from anabranch.cli import completion
-from anabranch.cli.context import EnoughError, find, pair, show, show_bytes, show_json
+from anabranch.cli.context import EnoughError, find, pairs, show, show_bytes, show_json
 from anabranch.cli.options import branch_option, json_option, repository_option
-from anabranch.errors import DamagedError, ExistsError, UsageError
+from anabranch.errors import DamagedError, UsageError
 from anabranch.ids import parse_time
 from anabranch.repo import Repository
 from anabranch.versions.objects import Entry, EntryKind
@@ -50,7 +50,7 @@ def log(
     where = find(repository, branch)
     earliest = 0 if since is None else parse_time(since)
     latest = None if until is None else parse_time(until)
-    wanted = dict(map(pair, meta)).items()
+    wanted = pairs(meta).items()
     with where.reading() as history:
         name = where.past_branch(history)
         found = history.log(name) if path is None else history.log_of(name, where.inside(path))
@@ -157,6 +157,9 @@ def export_version(target: str, place: str, repository: Path | None, as_json: bo
     \b
     Examples: ana export main@3 /tmp/flights; ana export v1.0:raw - | ssh host tar -x
     """
+    if as_json and place == "-":
+        raise UsageError("--json would get into the tar stream", hint="export to a file")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # nothing is left behind
     revision, path = _split(target)
     with find(repository, None).reading() as history:
         version = history.version(history.resolve(revision).id)
@@ -169,10 +172,7 @@ def export_version(target: str, place: str, repository: Path | None, as_json: bo
                 bar.update(count)
 
         with bar:
-            if place == "-" or place.endswith(".tar"):
-                done = _to_tar(history, version, top, place, progress)
-            else:
-                done = export.to_directory(history, version, top, Path(place), progress)
+            done = _write(history, version, top, place, progress)
     for failed, why in done.failed:
         click.echo(f"ana: {report.show_path(failed)}: {why}", err=True)
     if as_json:
@@ -187,24 +187,14 @@ def _is_watched() -> bool:
     return sys.stderr.isatty()
 
 
-def _to_tar(
-    history: Repository, version: Version, top: Entry, place: str, progress: export.Progress
-) -> export.Exported:
+def _write(history: Repository, version: Version, top: Entry, place: str, progress: export.Progress) -> export.Exported:
     if place == "-":
         try:
             return export.to_tar(history, version, top, sys.stdout.buffer, progress)
         except BrokenPipeError:
             raise EnoughError from None
-    beside = Path(place).with_name(f".{Path(place).name}.{os.getpid()}.ana-export")
-    if Path(place).exists():
-        raise ExistsError(f"{place} exists already", hint="export into a new file")
-    try:
-        with beside.open("wb") as stream:
-            done = export.to_tar(history, version, top, stream, progress)
-        beside.rename(place)
-    finally:
-        beside.unlink(missing_ok=True)
-    return done
+    write = export.to_tar_file if place.endswith(".tar") else export.to_directory
+    return write(history, version, top, Path(place), progress)
 
 
 @click.command()

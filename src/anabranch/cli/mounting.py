@@ -151,7 +151,7 @@ def _check_machine(*, allow_other: bool) -> None:
 
 def _lets_others_in(configuration: Path) -> bool:
     try:
-        return "user_allow_other" in configuration.read_text().split()
+        return b"user_allow_other" in map(bytes.strip, configuration.read_bytes().split(b"\n"))
     except OSError:
         return False
 

@@ -41,11 +41,11 @@ def branch(
     if delete + move + restore > 1:
         raise UsageError("-d, -m and --restore exclude each other")
     if delete:
-        _delete(where, names, tags=False)
+        _delete(where, names, tags=False, as_json=as_json)
     elif restore:
         _bring_back(where, names, as_json=as_json)
     elif move:
-        _rename(where, names)
+        _rename(where, names, as_json=as_json)
     elif names:
         _check_number(names, 1, 2, "NAME [FROM]")
         with where.reading() as history:
@@ -75,7 +75,7 @@ def tag(names: tuple[str, ...], delete: bool, repository: Path | None, branch: s
     """
     where = find(repository, branch)
     if delete:
-        _delete(where, names, tags=True)
+        _delete(where, names, tags=True, as_json=as_json)
     elif names:
         _check_number(names, 1, 2, "NAME [REV]")
         with where.reading() as history:
@@ -91,7 +91,7 @@ def tag(names: tuple[str, ...], delete: bool, repository: Path | None, branch: s
             show(report.refs_text(refs))
 
 
-def _delete(where: Where, names: tuple[str, ...], *, tags: bool) -> None:
+def _delete(where: Where, names: tuple[str, ...], *, tags: bool, as_json: bool) -> None:
     """All are looked up before the first is deleted."""
     _check_number(names, 1, len(names), "NAME...")
     with where.reading() as history:
@@ -99,22 +99,30 @@ def _delete(where: Where, names: tuple[str, ...], *, tags: bool) -> None:
     with where.service() as service:
         for ref in refs:
             service.delete_tag(ref.name, actor()) if tags else service.delete_branch(ref.name, actor())
-            show(report.deleted_line(ref))
+            if not as_json:
+                show(report.deleted_line(ref))
+    if as_json:
+        show_json([report.deleted_json(ref) for ref in refs])
 
 
 def _bring_back(where: Where, names: tuple[str, ...], *, as_json: bool) -> None:
     _check_number(names, 1, len(names), "NAME...")
     with where.service() as service:
-        for name in names:
-            _show(service.bring_back(name, actor()), as_json=as_json)
+        refs = [service.bring_back(name, actor()) for name in names]
+    if as_json:
+        show_json([report.ref_json(ref) for ref in refs])
+    else:
+        show("".join(report.ref_line(ref) + "\n" for ref in refs))
 
 
-def _rename(where: Where, names: tuple[str, ...]) -> None:
+def _rename(where: Where, names: tuple[str, ...], *, as_json: bool) -> None:
     _check_number(names, 1, 2, "[OLD] NEW")
     with where.reading() as history:
-        old = history.refs.named(names[0], tag=False).name if len(names) > 1 else where.branch(history)
+        old = history.refs.named(names[0], tag=False).name if len(names) > 1 else where.branch_to_change(history)
     with where.service() as service:
         service.rename_branch(old, names[-1], actor())
+    with where.reading() as history:
+        _show(history.refs.named(names[-1], tag=False), as_json=as_json)
 
 
 def _show(ref: Ref, *, as_json: bool) -> None:

@@ -1,5 +1,6 @@
 """ana status, commit, diff: what is not committed yet."""
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import click
 
 from anabranch import report
 from anabranch.cli import completion
-from anabranch.cli.context import Where, actor, find, pair, show, show_json
+from anabranch.cli.context import Where, actor, find, pairs, show, show_json
 from anabranch.cli.options import branch_option, json_option, repository_option
 from anabranch.commit import Note, check_note
 from anabranch.errors import NotFoundError, UsageError
@@ -64,7 +65,7 @@ def commit(
     Examples: ana commit -m "flights of January"; ana commit -m "nightly" --meta run=412 --meta source=bts
     Exit code 1: there was nothing to commit.
     """
-    note = check_note(Note(message, author, dict(map(pair, meta))))
+    note = check_note(Note(message, author, pairs(meta)))
     where = find(repository, branch)
     with where.reading() as history:
         name = where.branch_to_change(history)
@@ -115,7 +116,7 @@ def _check_first_word(history: Repository, where: Where, branch: RefName, words:
     if history.version(history.resolve(branch).id).find(path) is not None:
         raise UsageError(
             f"{words[0]} is a path, and the first of several words is a version",
-            hint=f"ana restore {branch} {' '.join(words)}, or ana discard {' '.join(words)}",
+            hint=f"ana restore {branch}@head {shlex.join(words)}, or ana discard {shlex.join(words)}",
         )
 
 

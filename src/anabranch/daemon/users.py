@@ -1,6 +1,7 @@
 """Which processes use a mount, read from /proc alone: nothing here asks the mount."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,8 @@ def users(directory: Path) -> list[User]:
     """The processes that this one may look into and that keep a mount busy; the first path of each."""
     found = []
     for process in Path("/proc").iterdir():
-        if process.name.isdigit() and (user := _user(process, str(directory))) is not None:
+        another = process.name.isdigit() and process.name != str(os.getpid())
+        if another and (user := _user(process, str(directory))) is not None:
             found.append(user)
     return sorted(found, key=lambda user: user.pid)
 

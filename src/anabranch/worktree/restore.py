@@ -43,7 +43,7 @@ def carry_out(tree: WorkingTree, base: Version, source: Version, planned: Plan, 
 
     Raises OSError(ENOSPC) before anything is done, and DamagedError in the middle, when the base commit is damaged.
     """
-    with tree.room_for(planned.steps, planned.nodes):
+    with tree.room_for(planned.names, planned.nodes):
         _Restoring(tree, base, source, stale).run(planned)
     return Restored(planned.files, len(planned.removed))
 

@@ -40,9 +40,9 @@ class Plan:
         return len(self.made) + len(self.linked)
 
     @property
-    def steps(self) -> int:
-        """How many names it puts or takes away itself."""
-        return len(self.removed) + len(self.made) + sum(map(len, self.linked.values()))
+    def names(self) -> int:
+        """How many names it makes itself."""
+        return len(self.made) + sum(map(len, self.linked.values()))
 
     @property
     def files(self) -> int:

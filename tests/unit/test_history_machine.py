@@ -616,7 +616,7 @@ class HistoryMachine(RuleBasedStateMachine):
     def every_log_shows_all_versions(self) -> None:
         assert self.repository.default_branch() == self.default
         for name, log in self.logs.items():
-            if not log.alive:
+            if not log.rows:
                 with pytest.raises(NotFoundError):
                     next(self.repository.log(name))
                 continue

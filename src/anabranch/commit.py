@@ -35,9 +35,8 @@ from anabranch.worktree.table import Built, Frozen
 
 MESSAGE_MAX = 1024 * 1024
 """Bytes of a commit message, and of all metadata: a commit is one record, which every reader of history holds whole."""
-
-
 AUTHOR_MAX = 1024
+"""Bytes of an author's name."""
 
 
 class Note(msgspec.Struct, frozen=True):

@@ -29,6 +29,10 @@ Progress = Callable[[int], None]
 """Called with the number of bytes that were written since the last time, by any thread."""
 
 
+Failed = list[tuple[bytes, str]]
+"""Paths, and why each is not as in the version."""
+
+
 @dataclass(slots=True)
 class Exported:
     """What an export came to."""
@@ -36,8 +40,7 @@ class Exported:
     files: int = 0
     size: int = 0
     """Bytes in them."""
-    failed: list[tuple[bytes, str]] = field(default_factory=list)
-    """Paths that could not be written as they are, and why."""
+    failed: Failed = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,6 @@ class Item:
     path: bytes
     entry: Entry
     twin: bytes | None = None
-
-
-Failed = list[tuple[bytes, str]]
 
 
 def items(version: Version, top: Entry, failed: Failed) -> Iterator[Item]:
@@ -88,8 +88,6 @@ def to_directory(repository: Repository, version: Version, top: Entry, place: Pa
     inside = top.kind is EntryKind.DIRECTORY and _is_empty_directory(place)
     if os.path.lexists(place) and not inside:
         raise ExistsError(f"{place} exists already", hint="export to a new place, a directory also into an empty one")
-    if not place.parent.is_dir():
-        raise NotFoundError(f"{place.parent} is no directory", hint=f"mkdir -p {place.parent}")
     with _beside(place / "x" if inside else place) as partial:
         writing = _Writing(repository, partial, progress)
         writing.run(items(version, top, writing.exported.failed))
@@ -108,8 +106,6 @@ def to_tar_file(repository: Repository, version: Version, top: Entry, place: Pat
     place = Path(os.path.abspath(place))
     if os.path.lexists(place):
         raise ExistsError(f"{place} exists already", hint="export to a new place")
-    if not place.parent.is_dir():
-        raise NotFoundError(f"{place.parent} is no directory", hint=f"mkdir -p {place.parent}")
     with _beside(place) as partial:
         with partial.open("wb") as stream:
             exported = to_tar(repository, version, top, stream, progress)
@@ -119,7 +115,9 @@ def to_tar_file(repository: Repository, version: Version, top: Entry, place: Pat
 
 @contextmanager
 def _beside(place: Path) -> Iterator[Path]:
-    """A name beside a place, where nothing is left at the end."""
+    """A name beside a place, where nothing is left at the end. Raises NotFoundError."""
+    if not place.parent.is_dir():
+        raise NotFoundError(f"{place.parent} is no directory", hint=f"mkdir -p {place.parent}")
     partial = place.with_name(f".{place.name}.{os.getpid()}.ana-export")
     try:
         yield partial

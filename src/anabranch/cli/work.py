@@ -13,8 +13,9 @@ from anabranch.cli.options import branch_option, json_option, repository_option
 from anabranch.commit import Note, check_note
 from anabranch.errors import NotFoundError, UsageError
 from anabranch.ids import RefName
-from anabranch.repo import Repository
+from anabranch.repo import Repository, VersionName
 from anabranch.versions.diff import Change
+from anabranch.worktree.restore import Restored
 
 
 @click.command()
@@ -104,10 +105,14 @@ def restore(words: tuple[str, ...], repository: Path | None, branch: str | None,
                 raise NotFoundError(f"{source} has no {word}", hint=f"'ana ls {source}' lists what it has")
     with where.service() as service:
         done = service.restore(name, source.id, paths)
+    _show_restored(name, source, done, as_json=as_json)
+
+
+def _show_restored(branch: RefName, source: VersionName, done: Restored, *, as_json: bool) -> None:
     if as_json:
-        show_json(report.restored_json(name, source, done))
+        show_json(report.restored_json(branch, source, done))
     else:
-        show(report.restored_text(name, source, done))
+        show(report.restored_text(branch, source, done))
 
 
 def _check_first_word(history: Repository, where: Where, branch: RefName, words: tuple[str, ...]) -> None:
@@ -138,10 +143,7 @@ def discard(paths: tuple[str, ...], repository: Path | None, branch: str | None,
     inside = [where.to_change(path) for path in paths] or [b""]
     with where.service() as service:
         done = service.restore(name, source.id, inside, new_too=True)
-    if as_json:
-        show_json(report.restored_json(name, source, done))
-    else:
-        show(report.restored_text(name, source, done))
+    _show_restored(name, source, done, as_json=as_json)
 
 
 class _WithPaths(click.Command):

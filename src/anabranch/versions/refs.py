@@ -15,7 +15,7 @@ from enum import StrEnum
 import msgspec
 
 from anabranch.errors import ConflictError, DamagedError, ExistsError, NotFoundError, RefusedError, UsageError
-from anabranch.ids import AtTime, Head, Numbered, ObjectId, Prefix, RefName, Revision, ref_name
+from anabranch.ids import AtTime, Head, Numbered, ObjectId, Prefix, RefName, Revision, ref_name, short
 from anabranch.store.codec import Codec
 from anabranch.store.env import Batch, Environment
 from anabranch.store.meta import LOGS, REFS, ObjectStore
@@ -214,7 +214,7 @@ class Refs:
         if last.operation == Operation.RENAME:
             raise NotFoundError(f"{name} was not deleted but renamed", hint=f"it became {last.detail}")
         if last.ends and next(rows)[1].operation == Operation.TAG:
-            raise NotFoundError(f"{name} was a tag", hint=f"ana tag {name} @{ObjectId(last.commit).hex()[:8]}")
+            raise NotFoundError(f"{name} was a tag", hint=f"ana tag {name} @{short(last.commit)}")
         return self.create(batch, name, ObjectId(last.commit), who, tag=False)
 
     def advance(self, batch: Batch, name: RefName, expected: int, commit: ObjectId, who: Who) -> int:

@@ -9,6 +9,7 @@ from anabranch.cli import completion
 from anabranch.cli.context import Where, actor, find, show, show_json
 from anabranch.cli.options import branch_option, json_option, repository_option
 from anabranch.errors import UsageError
+from anabranch.ids import ObjectId
 from anabranch.versions.refs import Ref
 
 
@@ -47,9 +48,7 @@ def branch(
     elif move:
         _rename(where, names, as_json=as_json)
     elif names:
-        _check_number(names, 1, 2, "NAME [FROM]")
-        with where.reading() as history:
-            source = history.resolve(names[1] if len(names) > 1 else where.branch(history)).id
+        source = _version(where, names, "NAME [FROM]")
         with where.service() as service:
             _show(service.create_branch(names[0], source, actor()), as_json=as_json)
     else:
@@ -77,9 +76,7 @@ def tag(names: tuple[str, ...], delete: bool, repository: Path | None, branch: s
     if delete:
         _delete(where, names, tags=True, as_json=as_json)
     elif names:
-        _check_number(names, 1, 2, "NAME [REV]")
-        with where.reading() as history:
-            target = history.resolve(names[1] if len(names) > 1 else where.branch(history)).id
+        target = _version(where, names, "NAME [REV]")
         with where.service() as service:
             _show(service.create_tag(names[0], target, actor()), as_json=as_json)
     else:
@@ -89,6 +86,13 @@ def tag(names: tuple[str, ...], delete: bool, repository: Path | None, branch: s
             show_json([report.ref_json(ref) for ref in refs])
         else:
             show(report.refs_text(refs))
+
+
+def _version(where: Where, names: tuple[str, ...], what: str) -> ObjectId:
+    """The version that a new name is for."""
+    _check_number(names, 1, 2, what)
+    with where.reading() as history:
+        return history.resolve(names[1] if len(names) > 1 else where.branch(history)).id
 
 
 def _delete(where: Where, names: tuple[str, ...], *, tags: bool, as_json: bool) -> None:

@@ -28,14 +28,16 @@ from anabranch.versions.refs import Operation, Ref, Refs, Who
 from anabranch.versions.trees import EMPTY_TREE, Trees, Version
 from anabranch.worktree import checkpoint, cuts
 from anabranch.worktree.branch import Branch, new_worktree, open_worktree
-from anabranch.worktree.changes import changes, is_clean
+from anabranch.worktree.changes import changes, ignored_paths, is_clean
 from anabranch.worktree.content import Overlays, Sources
+from anabranch.worktree.ignore import Ignored
 from anabranch.worktree.journal import Journal
 from anabranch.worktree.keeper import Keeper
 from anabranch.worktree.numbers import Numbers
 from anabranch.worktree.restore import Restored, Stale, carry_out
 from anabranch.worktree.restore_plan import plan
 from anabranch.worktree.space import Space
+from anabranch.worktree.tree import WorkingTree
 
 FIRST_BRANCH = "main"
 _DEFAULT = b"default branch"
@@ -300,18 +302,27 @@ class Repository:
 
     def status(self, name: RefName) -> list[Change]:
         """The uncommitted changes of a branch."""
-        table = self.branch(name).tree.table
-        return list(changes(table, self.version(table.base_commit)))
+        tree, base = self._tree(name)
+        return list(changes(tree.table, base, ignored=Ignored(tree.table, base, tree.sources)))
+
+    def ignored(self, name: RefName) -> list[bytes]:
+        """The paths of a branch that stay out of commits; of an ignored directory its own."""
+        tree, base = self._tree(name)
+        return list(ignored_paths(tree.table, base, Ignored(tree.table, base, tree.sources)))
 
     def diff_working(self, old: ObjectId, name: RefName) -> list[Change]:
         """The changes from a commit to the working tree of a branch."""
-        table = self.branch(name).tree.table
-        return list(changes(table, self.version(table.base_commit), self.version(old)))
+        tree, base = self._tree(name)
+        return list(changes(tree.table, base, self.version(old), ignored=Ignored(tree.table, base, tree.sources)))
 
     def is_clean(self, name: RefName) -> bool:
         """Whether a branch equals its last commit."""
-        table = self.branch(name).tree.table
-        return is_clean(table, self.version(table.base_commit))
+        tree, base = self._tree(name)
+        return is_clean(tree.table, base, Ignored(tree.table, base, tree.sources))
+
+    def _tree(self, name: RefName) -> tuple[WorkingTree, Version]:
+        tree = self.branch(name).tree
+        return tree, self.version(tree.table.base_commit)
 
     def restore(
         self, name: RefName, source: ObjectId, paths: Collection[bytes], *,
@@ -322,9 +333,9 @@ class Repository:
         All at one instant, or nothing. A path that the version does not hold at all is an error, or with `new_too`
         taken away. What a kernel must be told is added to `stale`. Raises NotFoundError, RefusedError, OSError(ENOSPC).
         """
-        tree, version = self.branch(name).tree, self.version(source)
-        base = self.version(tree.table.base_commit)
-        planned = plan(tree.table, base, version, paths, new_too=new_too)
+        tree, base = self._tree(name)
+        version, ignored = self.version(source), Ignored(tree.table, base, tree.sources)
+        planned = plan(tree.table, base, version, paths, ignored.hides, new_too=new_too)
         return carry_out(tree, base, version, planned, Stale() if stale is None else stale)
 
     def save(self) -> None:
@@ -339,11 +350,12 @@ class Repository:
     # --- commits ---
 
     def commit(
-        self, name: RefName, note: Note | str, who: Who, *, any_clock: bool = False, allow_empty: bool = False
-    ) -> Committed:
-        """Make a version of a branch, in a process that serves nobody else; see Commits.commit."""
+        self, name: RefName, note: Note | str, who: Who, *,
+        paths: Collection[bytes] | None = None, any_clock: bool = False, allow_empty: bool = False,
+    ) -> Committed:  # fmt: skip
+        """Make a version of a branch, or of some paths of it, in a process that serves nobody else."""
         note = Note(note) if isinstance(note, str) else note
-        done = self.commits.commit(name, note, who, any_clock=any_clock, allow_empty=allow_empty)
+        done = self.commits.commit(name, note, who, paths=paths, any_clock=any_clock, allow_empty=allow_empty)
         with contextlib.suppress(OSError):  # the commit is made; the next opening saves what this could not
             if self.keeper.has_unsaved():
                 self.keeper.save()

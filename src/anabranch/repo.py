@@ -30,6 +30,7 @@ from anabranch.worktree import checkpoint, cuts
 from anabranch.worktree.branch import Branch, new_worktree, open_worktree
 from anabranch.worktree.changes import changes, ignored_paths, is_clean
 from anabranch.worktree.content import Overlays, Sources
+from anabranch.worktree.ignore import NAME as IGNORE_FILE
 from anabranch.worktree.ignore import Ignored
 from anabranch.worktree.journal import Journal
 from anabranch.worktree.keeper import Keeper
@@ -63,8 +64,11 @@ class VersionName:
         return self.name if self.number is None else f"{self.name}@{self.number}"
 
 
-def create(path: Path, *, branch: str = FIRST_BRANCH, source: str) -> None:
-    """Make a repository with one branch at the empty commit. Raises ExistsError, UsageError, DeniedError."""
+def create(path: Path, *, branch: str = FIRST_BRANCH, source: str, ignore: str = "") -> None:
+    """Make a repository with one branch at the empty commit, and if given, an `.anaignore` file, not committed.
+
+    Raises ExistsError, UsageError, DeniedError.
+    """
     name = ref_name(branch)
     layout = layouts.create(path)
     meta = Environment(layout.meta, TABLES)
@@ -81,6 +85,12 @@ def create(path: Path, *, branch: str = FIRST_BRANCH, source: str) -> None:
         meta.close()
     ChunkStore(path, writable=True).close()
     layouts.write_record(layout)
+    if ignore:
+        with Repository(path, writable=True) as repository:
+            tree = repository.branch(name).tree
+            file = tree.create(tree.root, IGNORE_FILE, EntryKind.FILE, 0o644, os.geteuid(), os.getegid())
+            tree.write(file.ino, 0, ignore.encode())
+            repository.settle_down()
 
 
 def user_name(uid: int) -> str:

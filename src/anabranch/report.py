@@ -143,22 +143,25 @@ def diff_json(old: str, new: str, changes: Iterable[Change]) -> Json:
     return {"from": old, "to": new, "changes": [change_json(change) for change in changes]}
 
 
-def status_text(base: VersionName, changes: list[Change]) -> str:
-    """Where a branch stands, and what is not committed."""
+def status_text(base: VersionName, changes: list[Change], ignored: list[bytes] | None = None) -> str:
+    """Where a branch stands, what is not committed, and if asked for, what is ignored."""
     head = f"On branch {base.name}, version {base} {short(base.id)}\n"
+    hidden = "" if ignored is None else f"Ignored: {plural(len(ignored), 'path')}\n"
+    hidden += "".join(f"I  {show_path(path)}\n" for path in ignored or ())
     if not changes:
-        return head + "Nothing to commit: the branch equals its last commit.\n"
-    return head + f"Uncommitted: {plural(len(changes), 'change')}\n" + "".join(diff_text(changes))
+        return head + "Nothing to commit: the branch equals its last commit.\n" + hidden
+    return head + f"Uncommitted: {plural(len(changes), 'change')}\n" + "".join(diff_text(changes)) + hidden
 
 
-def status_json(base: VersionName, changes: list[Change]) -> Json:
+def status_json(base: VersionName, changes: list[Change], ignored: list[bytes] | None = None) -> Json:
     """A status for scripts."""
-    return {
+    status: Json = {
         "branch": base.name,
         "base": version_json(base),
         "clean": not changes,
         "changes": [*map(change_json, changes)],
     }
+    return status if ignored is None else {**status, "ignored": [*map(json_path, ignored)]}
 
 
 # --- the store ---

@@ -25,6 +25,7 @@ from anabranch.daemon.protocol import (
     DeleteBranch,
     DeleteTag,
     Diff,
+    Ignored,
     RenameBranch,
     Request,
     Restore,
@@ -63,14 +64,19 @@ class Service(ABC):
         """Have a request carried out."""
 
     def commit(
-        self, branch: RefName, note: Note, actor: str, *, any_clock: bool = False, allow_empty: bool = False
-    ) -> Committed:
-        """Commit a branch."""
-        return self._ask(Commit(branch, note, actor, any_clock, allow_empty), Committed)
+        self, branch: RefName, note: Note, actor: str, *,
+        paths: list[bytes] | None = None, any_clock: bool = False, allow_empty: bool = False,
+    ) -> Committed:  # fmt: skip
+        """Commit a branch, or only some paths of it."""
+        return self._ask(Commit(branch, note, actor, paths, any_clock, allow_empty), Committed)
 
     def status(self, branch: RefName) -> list[Change]:
         """The uncommitted changes of a branch."""
         return self._ask(Status(branch), list[Change])
+
+    def ignored(self, branch: RefName) -> list[bytes]:
+        """The paths of a branch that stay out of commits."""
+        return self._ask(Ignored(branch), list[bytes])
 
     def diff(self, old: ObjectId, branch: RefName) -> list[Change]:
         """The changes from a commit to the working tree of a branch."""
@@ -137,8 +143,9 @@ class _Local(Service):
         self.recovered = repository.recovered
 
     def commit(
-        self, branch: RefName, note: Note, actor: str, *, any_clock: bool = False, allow_empty: bool = False
-    ) -> Committed:
+        self, branch: RefName, note: Note, actor: str, *,
+        paths: list[bytes] | None = None, any_clock: bool = False, allow_empty: bool = False,
+    ) -> Committed:  # fmt: skip
         """Refused beside a dead mount: who has just written there means a commit of that, not of what is left."""
         path = self._repository.layout.path
         for known in mounts.all_mounts():
@@ -147,7 +154,7 @@ class _Local(Service):
                     f"the daemon of the mount at {known.directory} died; what it had not saved yet is gone",
                     hint=f"ana mount {path} {known.directory} brings the rest back: look at it, then commit",
                 )
-        return super().commit(branch, note, actor, any_clock=any_clock, allow_empty=allow_empty)
+        return super().commit(branch, note, actor, paths=paths, any_clock=any_clock, allow_empty=allow_empty)
 
     def _ask(self, request: Request, kind: type[T]) -> T:
         return msgspec.msgpack.decode(msgspec.msgpack.encode(perform(self._repository, request)), type=kind)
@@ -159,10 +166,13 @@ def perform(repository: Repository, request: Request) -> object:
         case Commit():
             name, who = RefName(request.branch), Who(request.actor, "command")
             return repository.commit(
-                name, request.note, who, any_clock=request.any_clock, allow_empty=request.allow_empty
-            )
+                name, request.note, who,
+                paths=request.paths, any_clock=request.any_clock, allow_empty=request.allow_empty,
+            )  # fmt: skip
         case Status():
             return repository.status(RefName(request.branch))
+        case Ignored():
+            return repository.ignored(RefName(request.branch))
         case Diff():
             return repository.diff_working(ObjectId(request.old), RefName(request.branch))
         case CreateBranch():

@@ -16,23 +16,30 @@ import msgspec
 from anabranch.commit import Note
 from anabranch.errors import BY_NAME, AnabranchError, DaemonError
 
-VERSION = 2
+VERSION = 3
 _LENGTH = struct.Struct("<I")
 _MAX = 256 * 1024 * 1024
 
 
 class Commit(msgspec.Struct, tag=True, frozen=True):
-    """Commit a branch; answers Committed."""
+    """Commit a branch, or only some paths of it; answers Committed."""
 
     branch: str
     note: Note
     actor: str
+    paths: list[bytes] | None = None
     any_clock: bool = False
     allow_empty: bool = False
 
 
 class Status(msgspec.Struct, tag=True, frozen=True):
     """The uncommitted changes of a branch; answers a list of Change."""
+
+    branch: str
+
+
+class Ignored(msgspec.Struct, tag=True, frozen=True):
+    """What of a branch stays out of commits; answers a list of paths."""
 
     branch: str
 
@@ -99,7 +106,17 @@ class Restore(msgspec.Struct, tag=True, frozen=True):
 
 
 Request = (
-    Commit | Status | Diff | CreateBranch | CreateTag | RenameBranch | DeleteBranch | DeleteTag | BringBack | Restore
+    Commit
+    | Status
+    | Ignored
+    | Diff
+    | CreateBranch
+    | CreateTag
+    | RenameBranch
+    | DeleteBranch
+    | DeleteTag
+    | BringBack
+    | Restore
 )
 
 

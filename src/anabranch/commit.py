@@ -185,21 +185,14 @@ class Builder:
                     linked = Entry(EntryKind.LINK, content=node.link_id) if node.link_id else None
                     delta.append((name, linked or _leaf(node, contents.get(child))))
             trees[directory.ino] = tree = self._apply(directory.base, delta)
-            entries[directory.ino] = self._directory_entry(directory, tree)
+            dress = Entry(
+                EntryKind.DIRECTORY, directory.mode, directory.uid, directory.gid, directory.mtime_ns, content=tree
+            )
+            entries[directory.ino] = self._trees.directory(dress, tree)
         return entries[frozen.root]
 
     def _apply(self, base: ObjectId, delta: list[tuple[bytes, Entry | None]]) -> ObjectId:
         return self._trees.apply(base, delta) if delta else base
-
-    def _directory_entry(self, node: Node, tree: ObjectId) -> Entry:
-        totals = self._trees.totals(tree)
-        extra: dict[int, int | bytes] = {
-            Tag.FILES: totals.files, Tag.SUBDIRECTORIES: totals.subdirectories, Tag.LINKS: totals.links,
-        }  # fmt: skip
-        return Entry(
-            EntryKind.DIRECTORY, node.mode, node.uid, node.gid, node.mtime_ns, totals.bytes, content=tree,
-            extra={tag: value for tag, value in extra.items() if value} or None,
-        )  # fmt: skip
 
 
 class Commits:

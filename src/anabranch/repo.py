@@ -6,11 +6,13 @@ thread say so; a commit is taken apart into such steps, so that a daemon can go 
 """
 
 import contextlib
+import errno
 import os
 import pwd
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from anabranch.commit import Builder, Commits, Committed, Note
 from anabranch.errors import DamagedError, NotFoundError, RefusedError
@@ -18,7 +20,7 @@ from anabranch.ids import ObjectId, RefName, parse_revision, ref_name
 from anabranch.store import layout as layouts
 from anabranch.store.chunks import ChunkStore
 from anabranch.store.env import Environment
-from anabranch.store.meta import SETTINGS, TABLES, WORKTREES, ObjectStore
+from anabranch.store.meta import SETTINGS, TABLES, WORKTREES, ObjectStore, Rows
 from anabranch.store.records import seal, unseal
 from anabranch.versions import manifests
 from anabranch.versions.contents import Contents
@@ -32,12 +34,14 @@ from anabranch.worktree.changes import changes, ignored_paths, is_clean
 from anabranch.worktree.content import Overlays, Sources
 from anabranch.worktree.ignore import NAME as IGNORE_FILE
 from anabranch.worktree.ignore import Ignored
+from anabranch.worktree.ingest import Ingest
 from anabranch.worktree.journal import Journal
 from anabranch.worktree.keeper import Keeper
 from anabranch.worktree.numbers import Numbers
 from anabranch.worktree.restore import Restored, Stale, carry_out
 from anabranch.worktree.restore_plan import plan
-from anabranch.worktree.space import Space
+from anabranch.worktree.sides import Side
+from anabranch.worktree.space import MARGIN, Space
 from anabranch.worktree.tree import WorkingTree
 
 FIRST_BRANCH = "main"
@@ -101,21 +105,31 @@ def user_name(uid: int) -> str:
         return str(uid)
 
 
-class Repository:
-    """An open repository."""
+class Sink(Protocol):
+    """Whoever makes chunks and objects durable for a process that does not own the repository."""
 
-    def __init__(self, path: Path, *, writable: bool = False) -> None:
+    def put_chunks(self, records: list[bytes]) -> None:
+        """Keep chunks: see ChunkStore.take."""
+
+    def put_objects(self, rows: Rows) -> None:
+        """Keep objects: see ObjectStore.take."""
+
+
+class Repository:
+    """An open repository. Contents and trees can be put by its owner, and through a sink."""
+
+    def __init__(self, path: Path, *, writable: bool = False, sink: Sink | None = None) -> None:
         self.layout = layouts.check(path, writable=writable)
         self.writable = writable
         with contextlib.ExitStack() as opened:  # what was opened is closed if the rest cannot be
             try:
                 self.meta = Environment(self.layout.meta, TABLES, writable=writable, create=False)
                 opened.callback(self.meta.close)
-                self.chunks = ChunkStore(path, writable=writable)
+                self.chunks = ChunkStore(path, writable=writable, sink=None if sink is None else sink.put_chunks)
                 opened.callback(self.chunks.close)
             except OSError as error:
                 raise DamagedError(f"{path} cannot be opened: {error.strerror or error}") from error
-            self.objects = ObjectStore(self.meta)
+            self.objects = ObjectStore(self.meta, None if sink is None else sink.put_objects)
             self.refs = Refs(self.meta, self.objects)
             self.trees = Trees(self.objects)
             self.contents = Contents(self.objects, self.chunks)
@@ -174,6 +188,10 @@ class Repository:
         """The files of a commit."""
         return self._version(get_commit(self.objects, identity))
 
+    def given(self, root: Entry, links: ObjectId) -> Version:
+        """The files of a root and a link tree, committed or not."""
+        return Version(self.trees, root, links)
+
     def diff(self, old: ObjectId, new: ObjectId, path: bytes = b"") -> Iterator[Change]:
         """The changes from one commit to another, at a path and below it."""
         return diff(self.version(old), self.version(new), path)
@@ -217,6 +235,10 @@ class Repository:
     def read(self, entry: Entry) -> Iterator[bytes]:
         """The content of a file's entry, piece by piece."""
         return self.contents.stream(manifests.of(entry))
+
+    def ingest(self, check: Callable[[], None]) -> Ingest:
+        """What stores contents, in one thread; `check` is called now and then, and what it raises ends it."""
+        return Ingest(self.chunks, Sources(self.contents, Overlays(self.layout.overlays, open_files=1)), check)
 
     # --- branches and tags ---
 
@@ -292,6 +314,14 @@ class Repository:
             self.refs.revive(batch, checked, who)
         return self.refs.get(checked)
 
+    def put(self, chunks: list[bytes], objects: Rows) -> None:
+        """Make durable what another process has made. Any thread. Raises DamagedError, OSError(ENOSPC)."""
+        size = sum(map(len, chunks)) + sum(len(record) for _, record in objects)
+        if self.space.free() - size < MARGIN:
+            raise OSError(errno.ENOSPC, f"the disk of {self.layout.path} is full")
+        self.chunks.take(chunks)
+        self.objects.take(objects)
+
     # --- working trees: all in one thread, but for what says otherwise ---
 
     def branch(self, name: RefName) -> Branch:
@@ -335,18 +365,23 @@ class Repository:
         return tree, self.version(tree.table.base_commit)
 
     def restore(
-        self, name: RefName, source: ObjectId, paths: Collection[bytes], *,
-        new_too: bool = False, stale: Stale | None = None,
+        self, name: RefName, source: Version, paths: Collection[bytes], *,
+        new_too: bool = False, kept: Collection[bytes] = (), stale: Stale | None = None,
     ) -> Restored:  # fmt: skip
-        """Put back into a branch what a version holds at some paths, and take away what it does not hold there.
+        """Put into a branch what a version holds at some paths, and take away what it does not hold there, but for what
+        is ignored, or among the paths in `kept`.
 
         All at one instant, or nothing. A path that the version does not hold at all is an error, or with `new_too`
         taken away. What a kernel must be told is added to `stale`. Raises NotFoundError, RefusedError, OSError(ENOSPC).
         """
         tree, base = self._tree(name)
-        version, ignored = self.version(source), Ignored(tree.table, base, tree.sources)
-        planned = plan(tree.table, base, version, paths, ignored.hides, new_too=new_too)
-        return carry_out(tree, base, version, planned, Stale() if stale is None else stale)
+        ignored = Ignored(tree.table, base, tree.sources)
+
+        def stays(path: bytes, side: Side) -> bool:
+            return path in kept or ignored.hides(path, side)
+
+        planned = plan(tree.table, base, source, paths, stays, new_too=new_too)
+        return carry_out(tree, base, source, planned, Stale() if stale is None else stale)
 
     def save(self) -> None:
         """Make everything that is not committed durable."""

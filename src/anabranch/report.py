@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 import msgspec
 
 from anabranch.commit import Committed
-from anabranch.export import Exported
 from anabranch.ids import RefName, short
 from anabranch.repo import VersionName
 from anabranch.store.reindex import Rebuilt
+from anabranch.transfer.export import Exported
+from anabranch.transfer.intake import Imported
 from anabranch.versions.diff import Change, ChangeKind
 from anabranch.versions.objects import Entry, EntryKind, Form, Tag
 from anabranch.versions.refs import Ref
@@ -274,6 +275,26 @@ def restored_text(branch: RefName, source: VersionName, done: Restored) -> str:
 def restored_json(branch: RefName, source: VersionName, done: Restored) -> Json:
     """A restore's result for scripts."""
     return {"branch": branch, "from": version_json(source), "files": done.files, "removed": done.removed}
+
+
+def imported_text(branch: RefName, place: bytes, done: Imported, restored: Restored) -> str:
+    """`12 files, 1.2 MB, imported to main:raw  3 changed, 1 name taken away`."""
+    failed = f"; {plural(len(done.failed), 'path')} could not be read" if done.failed else ""
+    return (
+        f"{plural(done.files, 'file')}, {size(done.size)}, imported to {branch}:{show_path(place)}"
+        f"  {restored.files} changed, {plural(restored.removed, 'name')} taken away{failed}\n"
+    )
+
+
+def imported_json(
+    branch: RefName, place: bytes, done: Imported, restored: Restored, committed: Committed | None
+) -> Json:
+    """An import's result for scripts."""
+    failed = [{**json_path(path), "error": why} for path, why in done.failed]
+    return {
+        "branch": branch, "to": json_path(place), "files": done.files, "bytes": done.size, "changed": restored.files,
+        "removed": restored.removed, "failed": failed, "commit": committed and committed_json(committed),
+    }  # fmt: skip
 
 
 def exported_text(place: str, done: Exported) -> str:

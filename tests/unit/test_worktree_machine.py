@@ -449,7 +449,7 @@ class WorkingTreeMachine(RuleBasedStateMachine):
         chosen = self.state.versions[version % len(self.state.versions)]
         places = [path for path, _ in walk(chosen.root)]
         path = () if whole or not places else places[pick % len(places)]
-        arguments = self.state.name, chosen.commit, [b"/".join(path)]
+        arguments = self.state.name, self.repository.version(chosen.commit), [b"/".join(path)]
         if any(not item.is_directory for item in self.model.above(path)):
             with pytest.raises(RefusedError):
                 self.repository.restore(*arguments)

@@ -110,7 +110,7 @@ def restore(words: tuple[str, ...], repository: Path | None, branch: str | None,
             if version.find(path) is None:
                 raise NotFoundError(f"{source} has no {word}", hint=f"'ana ls {source}' lists what it has")
     with where.service() as service:
-        done = service.restore(name, source.id, paths)
+        done = service.restore(name, version, paths)
     _show_restored(name, source, done, as_json=as_json)
 
 
@@ -146,9 +146,10 @@ def discard(paths: tuple[str, ...], repository: Path | None, branch: str | None,
     with where.reading() as history:
         name = where.branch_to_change(history)
         source = history.resolve(name)
+        version = history.version(source.id)
     inside = [where.to_change(path) for path in paths] or [b""]
     with where.service() as service:
-        done = service.restore(name, source.id, inside, new_too=True)
+        done = service.restore(name, version, inside, new_too=True)
     _show_restored(name, source, done, as_json=as_json)
 
 

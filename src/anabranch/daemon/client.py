@@ -5,7 +5,7 @@
 
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import NoneType
@@ -26,6 +26,7 @@ from anabranch.daemon.protocol import (
     DeleteTag,
     Diff,
     Ignored,
+    Put,
     RenameBranch,
     Request,
     Restore,
@@ -40,8 +41,10 @@ from anabranch.errors import DaemonError, DeniedError, RefusedError
 from anabranch.ids import ObjectId, RefName
 from anabranch.repo import Repository
 from anabranch.store.layout import Layout, check
+from anabranch.store.meta import Rows
 from anabranch.versions.diff import Change
 from anabranch.versions.refs import Ref, Who
+from anabranch.versions.trees import Version
 from anabranch.worktree.checkpoint import Recovered
 from anabranch.worktree.restore import Restored
 
@@ -106,9 +109,19 @@ class Service(ABC):
         """Make a deleted branch again, where it stood."""
         return self._ask(BringBack(name, actor), Ref)
 
-    def restore(self, branch: RefName, source: ObjectId, paths: list[bytes], *, new_too: bool = False) -> Restored:
-        """Put back into a branch what a commit holds at some paths; see Repository.restore."""
-        return self._ask(Restore(branch, source, paths, new_too), Restored)
+    def restore(
+        self, branch: RefName, source: Version, paths: list[bytes], *, new_too: bool = False, kept: Sequence[bytes] = ()
+    ) -> Restored:
+        """Put into a branch what a version holds at some paths; see Repository.restore."""
+        return self._ask(Restore(branch, source.root, source.links, paths, new_too, list(kept)), Restored)
+
+    def put_chunks(self, records: list[bytes]) -> None:
+        """Make chunks durable; see ChunkStore.take."""
+        self._ask(Put(chunks=records), NoneType)
+
+    def put_objects(self, rows: Rows) -> None:
+        """Make objects durable; see ObjectStore.take."""
+        self._ask(Put(objects=list(rows)), NoneType)
 
 
 class _Remote(Service):
@@ -187,9 +200,13 @@ def perform(repository: Repository, request: Request) -> object:
             repository.delete_tag(request.name, Who(request.actor, "command"))
         case BringBack():
             return repository.bring_back(request.name, Who(request.actor, "command"))
+        case Put():
+            repository.put(request.chunks, request.objects)
         case Restore():
-            branch, source = RefName(request.branch), ObjectId(request.source)
-            return repository.restore(branch, source, request.paths, new_too=request.new_too)
+            source = repository.given(request.root, ObjectId(request.links))
+            return repository.restore(
+                RefName(request.branch), source, request.paths, new_too=request.new_too, kept=request.kept
+            )
     return None
 
 

@@ -15,6 +15,7 @@ import msgspec
 
 from anabranch.commit import Note
 from anabranch.errors import BY_NAME, AnabranchError, DaemonError
+from anabranch.versions.objects import Entry
 
 VERSION = 3
 _LENGTH = struct.Struct("<I")
@@ -96,13 +97,24 @@ class BringBack(msgspec.Struct, tag=True, frozen=True):
     actor: str
 
 
+class Put(msgspec.Struct, tag=True, frozen=True):
+    """Make records of chunks, and rows of objects, durable; answers nothing."""
+
+    chunks: list[bytes] = []
+    objects: list[tuple[bytes, bytes]] = []
+
+
 class Restore(msgspec.Struct, tag=True, frozen=True):
-    """Put back into a branch what a commit holds at some paths; answers Restored."""
+    """Put into a branch what a version holds at some paths; answers Restored. The version need not be committed: its
+    root and its link tree were put before.
+    """
 
     branch: str
-    source: bytes
+    root: Entry
+    links: bytes
     paths: list[bytes]
     new_too: bool = False
+    kept: list[bytes] = []
 
 
 Request = (
@@ -116,6 +128,7 @@ Request = (
     | DeleteBranch
     | DeleteTag
     | BringBack
+    | Put
     | Restore
 )
 

@@ -17,7 +17,7 @@ from anabranch.commit import check_note
 from anabranch.daemon import guard, mounts
 from anabranch.daemon import lock as locks
 from anabranch.daemon.client import perform
-from anabranch.daemon.protocol import Commit, DeleteBranch, Diff, Ignored, RenameBranch, Request, Restore, Status
+from anabranch.daemon.protocol import Commit, DeleteBranch, Diff, Ignored, Put, RenameBranch, Request, Restore, Status
 from anabranch.daemon.server import Server
 from anabranch.errors import AnabranchError, DeniedError, RefusedError
 from anabranch.fuse import pyfuse
@@ -199,6 +199,8 @@ def _handler(operations: Operations, options: Options, token: trio.lowlevel.Trio
     def handle(request: Request) -> object:
         if options.read_only and not isinstance(request, (Status, Ignored, Diff)):
             raise RefusedError("the repository is mounted read-only", hint="unmount it, then mount it without that")
+        if isinstance(request, Put):  # no working tree is touched
+            return perform(operations.repository, request)
         return trio.from_thread.run(partial(_perform, operations, request), trio_token=token)
 
     return handle
@@ -215,8 +217,8 @@ async def _perform(operations: Operations, request: Request) -> object:
         )  # fmt: skip
     if isinstance(request, Restore):
         area = operations.root.branch(RefName(request.branch))
-        source = ObjectId(request.source)
-        done = await operations.outside.restore(area, source, request.paths, new_too=request.new_too)
+        source = operations.repository.given(request.root, ObjectId(request.links))
+        done = await operations.outside.restore(area, source, request.paths, new_too=request.new_too, kept=request.kept)
         await operations.saver.sync()  # P48: as it would without a mount
         return done
     if isinstance(request, DeleteBranch):

@@ -26,7 +26,7 @@ from anabranch.versions.trees import Trees, Version
 from anabranch.worktree import checkpoint, cuts
 from anabranch.worktree.branch import Branch
 from anabranch.worktree.checkpoint import Ending
-from anabranch.worktree.content import Overlays, Sources, StoredContent
+from anabranch.worktree.content import Content, MemoryContent, OverlayContent, Overlays, Sources, StoredContent
 from anabranch.worktree.cuts import Cut, WorktreeRow
 from anabranch.worktree.frozen import Built, Frozen, LeftOut
 from anabranch.worktree.ingest import Ingest
@@ -39,6 +39,16 @@ MESSAGE_MAX = 1024 * 1024
 """Bytes of a commit message, and of all metadata: a commit is one record, which every reader of history holds whole."""
 AUTHOR_MAX = 1024
 """Bytes of an author's name."""
+
+
+Progress = Callable[[int, int], None]
+"""Called now and then while a commit is built: about how many bytes of new content are read, and how many there are.
+What it raises ends the commit.
+"""
+
+
+def unwatched(done: int, total: int) -> None:
+    """Nobody wants to know."""
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -94,14 +104,24 @@ class Builder:
         self._chunks = contents.chunks
         self._overlays = Overlays(overlay_directory, open_files=1)
         self._sources = Sources(contents, self._overlays)
-        self._check = check
-        self._ingest = Ingest(self._chunks, self._sources, check)
+        self._going_on = check
+        self._progress: Progress = unwatched
+        self._total = 0
+        self._ingest = Ingest(self._chunks, self._sources, self._check)
 
-    def build(self, frozen: Frozen, paths: Collection[bytes] | None = None, *, allow_empty: bool = False) -> Candidate:
+    def build(
+        self,
+        frozen: Frozen,
+        paths: Collection[bytes] | None = None,
+        *,
+        allow_empty: bool = False,
+        progress: Progress | None = None,
+    ) -> Candidate:
         """Ingest what is new, build the trees from the bottom up; of `paths`, only what is there.
 
         Raises NothingToCommitError, unless `allow_empty`, and what `divide` raises.
         """
+        self._progress = progress or unwatched
         base = get_commit(self._objects, frozen.base_commit)
         before = Version(self._trees, base.root, ObjectId(base.links))
         try:
@@ -121,7 +141,12 @@ class Builder:
             files or 0, self._ingest.added, left,
         )  # fmt: skip
 
+    def _check(self) -> None:
+        self._going_on()
+        self._progress(self._ingest.done, self._total)
+
     def _contents(self, frozen: Frozen) -> dict[Inode, Stored]:
+        self._total = sum(_unstored(node.content) for node in frozen.nodes.values() if node.kind is EntryKind.FILE)
         contents = {}
         for ino, node in frozen.nodes.items():
             if node.kind == EntryKind.FILE and not isinstance(node.content, StoredContent):
@@ -226,9 +251,16 @@ class Commits:
         self._keeper.cut_before_freeze(branch)
         return table.freeze()
 
-    def build(self, frozen: Frozen, paths: Collection[bytes] | None = None, *, allow_empty: bool = False) -> Candidate:
+    def build(
+        self,
+        frozen: Frozen,
+        paths: Collection[bytes] | None = None,
+        *,
+        allow_empty: bool = False,
+        progress: Progress | None = None,
+    ) -> Candidate:
         """Step 2, in any thread. Raises NothingToCommitError; then, as after every error, call `thaw`."""
-        return self._builder(self.check).build(frozen, paths, allow_empty=allow_empty)
+        return self._builder(self.check).build(frozen, paths, allow_empty=allow_empty, progress=progress)
 
     def conclude(self, candidate: Candidate, note: Note, who: Who) -> Built:
         """Step 3, in any thread: store the commit with its note. Raises UsageError."""
@@ -289,6 +321,7 @@ class Commits:
     def commit(
         self, name: RefName, note: Note, who: Who, *,
         paths: Collection[bytes] | None = None, any_clock: bool = False, allow_empty: bool = False,
+        progress: Progress | None = None,
     ) -> Committed:  # fmt: skip
         """All steps in one thread, for a process that serves nobody else.
 
@@ -300,7 +333,7 @@ class Commits:
         expected = self._refs.get(name).number
         frozen = self.freeze(name)
         try:
-            candidate = self.build(frozen, paths, allow_empty=allow_empty)
+            candidate = self.build(frozen, paths, allow_empty=allow_empty, progress=progress)
             built = self.conclude(candidate, note, who)
             cut = self.cut(name, built)
             try:
@@ -315,6 +348,13 @@ class Commits:
         with contextlib.suppress(OSError):  # the commit is made; the next opening sweeps what this could not
             self.sweep(self._branch(name).number, ended)
         return Committed(name, number, built.commit, candidate.files, candidate.added)
+
+
+def _unstored(content: Content) -> int:
+    """About how many bytes of a content have to be read and cut."""
+    if isinstance(content, OverlayContent):
+        return sum(end - start for start, end in zip(content.ranges.starts, content.ranges.ends, strict=True))
+    return content.size if isinstance(content, MemoryContent) else 0
 
 
 def _nothing(left: LeftOut, paths: Collection[bytes] | None) -> NothingToCommitError:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from anabranch.commit import Builder, Commits, Committed, Note
+from anabranch.commit import Builder, Commits, Committed, Note, Progress
 from anabranch.errors import DamagedError, NotFoundError, RefusedError
 from anabranch.ids import ObjectId, RefName, parse_revision, ref_name
 from anabranch.store import layout as layouts
@@ -397,10 +397,13 @@ class Repository:
     def commit(
         self, name: RefName, note: Note | str, who: Who, *,
         paths: Collection[bytes] | None = None, any_clock: bool = False, allow_empty: bool = False,
+        progress: Progress | None = None,
     ) -> Committed:  # fmt: skip
         """Make a version of a branch, or of some paths of it, in a process that serves nobody else."""
         note = Note(note) if isinstance(note, str) else note
-        done = self.commits.commit(name, note, who, paths=paths, any_clock=any_clock, allow_empty=allow_empty)
+        done = self.commits.commit(
+            name, note, who, paths=paths, any_clock=any_clock, allow_empty=allow_empty, progress=progress
+        )
         with contextlib.suppress(OSError):  # the commit is made; the next opening saves what this could not
             if self.keeper.has_unsaved():
                 self.keeper.save()

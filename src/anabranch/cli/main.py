@@ -48,6 +48,7 @@ def main() -> None:
         ana.main(standalone_mode=False, prog_name="ana")
         sys.stdout.flush()
     except click.exceptions.Abort:
+        _say("interrupted", None)
         sys.exit(130)
     except click.ClickException as error:
         error.show()

@@ -10,6 +10,7 @@ from anabranch import report
 from anabranch.cli import completion
 from anabranch.cli.context import Where, actor, find, pairs, show, show_json
 from anabranch.cli.options import branch_option, json_option, repository_option
+from anabranch.cli.progress import progress
 from anabranch.commit import Note, check_note
 from anabranch.errors import NotFoundError, UsageError
 from anabranch.ids import RefName
@@ -76,8 +77,10 @@ def commit(
     with where.reading() as history:
         name = where.branch_to_change(history)
     some = [where.to_change(path) for path in paths] or None
-    with where.service() as service:
-        done = service.commit(name, note, actor(), paths=some, any_clock=any_clock, allow_empty=allow_empty)
+    with where.service() as service, progress("committing") as bar:
+        done = service.commit(
+            name, note, actor(), paths=some, any_clock=any_clock, allow_empty=allow_empty, progress=bar.show
+        )
     if as_json:
         show_json(report.committed_json(done))
     else:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from anabranch.commit import Committed, Note
+from anabranch.commit import Committed, Note, Progress, unwatched
 from anabranch.daemon import lock as locks
 from anabranch.daemon import mounts
 from anabranch.daemon.lock import Owner
@@ -31,13 +31,14 @@ from anabranch.daemon.protocol import (
     Request,
     Restore,
     Status,
+    Working,
     decode_reply,
     encode_request,
     receive,
     send,
     short_address,
 )
-from anabranch.errors import DaemonError, DeniedError, RefusedError
+from anabranch.errors import AnabranchError, DaemonError, DeniedError, RefusedError
 from anabranch.ids import ObjectId, RefName
 from anabranch.repo import Repository
 from anabranch.store.layout import Layout, check
@@ -63,15 +64,16 @@ class Service(ABC):
     """What that left in the journal, if this process has read it."""
 
     @abstractmethod
-    def _ask(self, request: Request, kind: type[T]) -> T:
+    def _ask(self, request: Request, kind: type[T], progress: Progress | None = None) -> T:
         """Have a request carried out."""
 
     def commit(
         self, branch: RefName, note: Note, actor: str, *,
         paths: list[bytes] | None = None, any_clock: bool = False, allow_empty: bool = False,
+        progress: Progress | None = None,
     ) -> Committed:  # fmt: skip
-        """Commit a branch, or only some paths of it."""
-        return self._ask(Commit(branch, note, actor, paths, any_clock, allow_empty), Committed)
+        """Commit a branch, or only some paths of it. Ctrl-C leaves it uncommitted, or comes too late."""
+        return self._ask(Commit(branch, note, actor, paths, any_clock, allow_empty), Committed, progress)
 
     def status(self, branch: RefName) -> list[Change]:
         """The uncommitted changes of a branch."""
@@ -130,13 +132,13 @@ class _Remote(Service):
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
 
-    def _ask(self, request: Request, kind: type[T]) -> T:
+    def _ask(self, request: Request, kind: type[T], progress: Progress | None = None) -> T:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             try:
                 with short_address(self._layout.socket) as address:
                     connection.connect(address)
                 send(connection, encode_request(request))
-                message = receive(connection)
+                answer = _answer(connection, progress or unwatched)
             except PermissionError as error:
                 raise DeniedError(f"the daemon of {self._layout.path} belongs to another user") from error
             except OSError as error:
@@ -144,7 +146,28 @@ class _Remote(Service):
                     f"the daemon of {self._layout.path} does not answer: {error.strerror}",
                     hint=f"its log is {self._layout.log}",
                 ) from error
-        return msgspec.msgpack.decode(decode_reply(message), type=kind)
+        return msgspec.msgpack.decode(answer, type=kind)
+
+
+def _answer(connection: socket.socket, progress: Progress) -> msgspec.Raw:
+    """The answer. Who is interrupted says so to the daemon, and hears whether it was too late."""
+    interrupted = False
+    while True:
+        try:
+            answer = decode_reply(receive(connection))
+        except KeyboardInterrupt:
+            if interrupted:
+                raise
+            interrupted = True
+            connection.shutdown(socket.SHUT_WR)
+            continue
+        except AnabranchError as error:
+            if interrupted:
+                raise KeyboardInterrupt from error
+            raise
+        if not isinstance(answer, Working):
+            return answer
+        progress(answer.done, answer.total)
 
 
 class _Local(Service):
@@ -158,6 +181,7 @@ class _Local(Service):
     def commit(
         self, branch: RefName, note: Note, actor: str, *,
         paths: list[bytes] | None = None, any_clock: bool = False, allow_empty: bool = False,
+        progress: Progress | None = None,
     ) -> Committed:  # fmt: skip
         """Refused beside a dead mount: who has just written there means a commit of that, not of what is left."""
         path = self._repository.layout.path
@@ -167,20 +191,23 @@ class _Local(Service):
                     f"the daemon of the mount at {known.directory} died; what it had not saved yet is gone",
                     hint=f"ana mount {path} {known.directory} brings the rest back: look at it, then commit",
                 )
-        return super().commit(branch, note, actor, paths=paths, any_clock=any_clock, allow_empty=allow_empty)
+        return super().commit(
+            branch, note, actor, paths=paths, any_clock=any_clock, allow_empty=allow_empty, progress=progress
+        )
 
-    def _ask(self, request: Request, kind: type[T]) -> T:
-        return msgspec.msgpack.decode(msgspec.msgpack.encode(perform(self._repository, request)), type=kind)
+    def _ask(self, request: Request, kind: type[T], progress: Progress | None = None) -> T:
+        done = perform(self._repository, request, progress)
+        return msgspec.msgpack.decode(msgspec.msgpack.encode(done), type=kind)
 
 
-def perform(repository: Repository, request: Request) -> object:
+def perform(repository: Repository, request: Request, progress: Progress | None = None) -> object:
     """Carry a request out, in the thread of the working trees."""
     match request:
         case Commit():
             name, who = RefName(request.branch), Who(request.actor, "command")
             return repository.commit(
                 name, request.note, who,
-                paths=request.paths, any_clock=request.any_clock, allow_empty=request.allow_empty,
+                paths=request.paths, any_clock=request.any_clock, allow_empty=request.allow_empty, progress=progress,
             )  # fmt: skip
         case Status():
             return repository.status(RefName(request.branch))

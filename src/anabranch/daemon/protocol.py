@@ -1,4 +1,5 @@
-"""What is said over the daemon's socket: one request, one reply, then the connection ends.
+"""What is said over the daemon's socket: one request, one reply, then the connection ends. Before the reply to what
+takes long, the daemon tells how far it is; a client that shuts its side down meanwhile wants it to end.
 
 A message is its length (4 bytes, little-endian) and MessagePack. The first field of a request is the version of the
 protocol: a daemon of another version refuses it by name.
@@ -140,7 +141,14 @@ class Envelope(msgspec.Struct, frozen=True):
     request: msgspec.Raw
 
 
-class Reply(msgspec.Struct, frozen=True):
+class Working(msgspec.Struct, tag=True, frozen=True):
+    """How far a request is, in bytes: the reply comes later."""
+
+    done: int
+    total: int
+
+
+class Reply(msgspec.Struct, tag=True, frozen=True):
     """An answer: the encoded result, or the class, message and hint of an error."""
 
     result: msgspec.Raw = msgspec.Raw(b"\xc0")
@@ -151,7 +159,7 @@ class Reply(msgspec.Struct, frozen=True):
 
 _request: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
 _envelope = msgspec.msgpack.Decoder(Envelope)
-_reply = msgspec.msgpack.Decoder(Reply)
+_reply: msgspec.msgpack.Decoder[Reply | Working] = msgspec.msgpack.Decoder(Reply | Working)
 
 
 def encode_request(request: Request) -> bytes:
@@ -186,12 +194,19 @@ def encode_error(error: AnabranchError | OSError) -> bytes:
     return msgspec.msgpack.encode(Reply(error="AnabranchError", message=error.strerror or str(error)))
 
 
-def decode_reply(message: bytes) -> msgspec.Raw:
-    """The result in an answer; an error in it is raised."""
+def encode_working(done: int, total: int) -> bytes:
+    """How far a request is, ready to send."""
+    return msgspec.msgpack.encode(Working(done, total))
+
+
+def decode_reply(message: bytes) -> msgspec.Raw | Working:
+    """The result in an answer, or how far it is; an error in it is raised."""
     try:
         reply = _reply.decode(message)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise DaemonError(f"the daemon's answer cannot be read: {error}") from error
+    if isinstance(reply, Working):
+        return reply
     if reply.error:
         raise BY_NAME.get(reply.error, AnabranchError)(reply.message, hint=reply.hint)
     return reply.result

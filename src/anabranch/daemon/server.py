@@ -2,27 +2,59 @@
 
 import contextlib
 import logging
+import select
 import socket
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from anabranch.daemon.protocol import Request, decode_request, encode_error, encode_reply, receive, send, short_address
-from anabranch.errors import AnabranchError, DaemonError
+from anabranch.daemon.protocol import (
+    Request,
+    decode_request,
+    encode_error,
+    encode_reply,
+    encode_working,
+    receive,
+    send,
+    short_address,
+)
+from anabranch.errors import AnabranchError, DaemonError, RefusedError
 
 log = logging.getLogger(__name__)
 
 _PAUSE = 0.1
 """Seconds to wait when a connection cannot be taken, for want of descriptors perhaps."""
+_EVERY = 0.1
+"""Seconds between two words on how far a request is."""
 _TIMEOUT = 30.0
 """Seconds that a client may take to say what it wants."""
+
+
+class Caller:
+    """Who waits for an answer."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._gone = select.poll()
+        self._gone.register(connection, select.POLLIN | select.POLLRDHUP)
+        self._told = time.monotonic()
+
+    def tell(self, done: int, total: int) -> None:
+        """Say how far a request is. Raises RefusedError when nobody waits for it any more."""
+        if self._gone.poll(0):  # a client says nothing after its request
+            raise RefusedError("whoever asked for it has gone; nothing was done")
+        now = time.monotonic()
+        if total and now - self._told >= _EVERY:
+            self._told = now
+            with contextlib.suppress(OSError):  # the next call finds out
+                send(self._connection, encode_working(done, total))
 
 
 class Server:
     """Listens until it is closed. `handle` is called in a thread of the connection's own and returns the result."""
 
-    def __init__(self, path: Path, handle: Callable[[Request], object]) -> None:
+    def __init__(self, path: Path, handle: Callable[[Request, Caller], object]) -> None:
         self._path = path
         self._handle = handle
         self._closed = False
@@ -69,7 +101,7 @@ class Server:
                 connection.settimeout(_TIMEOUT)
                 request = receive(connection)
                 self._silent.discard(connection)
-                reply = self._reply(request)
+                reply = self._reply(request, Caller(connection))
                 send(connection, reply)  # who does not read it keeps nobody waiting for long
         except (OSError, DaemonError) as error:
             if not self._closed:
@@ -78,9 +110,9 @@ class Server:
             self._silent.discard(connection)
             self._clients.discard(threading.current_thread())
 
-    def _reply(self, message: bytes) -> bytes:
+    def _reply(self, message: bytes, caller: Caller) -> bytes:
         try:
-            return encode_reply(self._handle(decode_request(message)))
+            return encode_reply(self._handle(decode_request(message), caller))
         except (AnabranchError, OSError) as error:
             return encode_error(error)
         except Exception:

@@ -19,7 +19,7 @@ from typing import Protocol
 
 import trio
 
-from anabranch.commit import Candidate, Committed, Note
+from anabranch.commit import Candidate, Committed, Note, Progress, unwatched
 from anabranch.errors import RefusedError
 from anabranch.fuse.branches import BranchArea
 from anabranch.fuse.handles import Handles
@@ -184,6 +184,7 @@ class Committer:
     async def prepare(
         self, area: BranchArea, *,
         paths: list[bytes] | None = None, any_clock: bool = False, allow_empty: bool = False,
+        progress: Progress | None = None,
     ) -> Prepared:  # fmt: skip
         """Freeze the branch and build what a commit of it holds. Raises NothingToCommitError, RefusedError, OSError."""
         self._check_going_on()
@@ -198,7 +199,8 @@ class Committer:
                 frozen = self._commits.freeze(name)
             try:
                 candidate = await trio.to_thread.run_sync(
-                    partial(self._commits.build, frozen, paths, allow_empty=allow_empty), limiter=self._builders
+                    partial(self._commits.build, frozen, paths, allow_empty=allow_empty, progress=progress),
+                    limiter=self._builders,
                 )
                 self._check_going_on()
             except BaseException:
@@ -247,8 +249,15 @@ class Committer:
 
     async def commit(
         self, area: BranchArea, note: Note, who: Who, *,
-        paths: list[bytes] | None = None, any_clock: bool, allow_empty: bool = False,
+        paths: list[bytes] | None = None, any_clock: bool, allow_empty: bool = False, progress: Progress = unwatched,
     ) -> Committed:  # fmt: skip
-        """Prepare and finish in one."""
-        prepared = await self.prepare(area, paths=paths, any_clock=any_clock, allow_empty=allow_empty)
+        """Prepare and finish in one. What `progress` raises ends it, up to the last moment."""
+        prepared = await self.prepare(
+            area, paths=paths, any_clock=any_clock, allow_empty=allow_empty, progress=progress
+        )
+        try:
+            progress(0, 0)
+        except BaseException:
+            self.abandon(prepared)
+            raise
         return await self.finish(prepared, note, who)

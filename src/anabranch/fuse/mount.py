@@ -18,7 +18,7 @@ from anabranch.daemon import guard, mounts
 from anabranch.daemon import lock as locks
 from anabranch.daemon.client import perform
 from anabranch.daemon.protocol import Commit, DeleteBranch, Diff, Ignored, Put, RenameBranch, Request, Restore, Status
-from anabranch.daemon.server import Server
+from anabranch.daemon.server import Caller, Server
 from anabranch.errors import AnabranchError, DeniedError, RefusedError
 from anabranch.fuse import pyfuse
 from anabranch.fuse.operations import Operations
@@ -193,27 +193,29 @@ async def _end(operations: Operations, server: Server, mount_point: Path) -> Non
         await trio.to_thread.run_sync(guard.abort, mount.device, str(mount_point))
 
 
-def _handler(operations: Operations, options: Options, token: trio.lowlevel.TrioToken) -> Callable[[Request], object]:
+def _handler(
+    operations: Operations, options: Options, token: trio.lowlevel.TrioToken
+) -> Callable[[Request, Caller], object]:
     """Carry requests of other processes out in the loop, where the working trees live."""
 
-    def handle(request: Request) -> object:
+    def handle(request: Request, caller: Caller) -> object:
         if options.read_only and not isinstance(request, (Status, Ignored, Diff)):
             raise RefusedError("the repository is mounted read-only", hint="unmount it, then mount it without that")
         if isinstance(request, Put):  # no working tree is touched
             return perform(operations.repository, request)
-        return trio.from_thread.run(partial(_perform, operations, request), trio_token=token)
+        return trio.from_thread.run(partial(_perform, operations, request, caller), trio_token=token)
 
     return handle
 
 
-async def _perform(operations: Operations, request: Request) -> object:
+async def _perform(operations: Operations, request: Request, caller: Caller) -> object:
     if isinstance(request, Commit):
         check_note(request.note)
         area = operations.root.branch(RefName(request.branch))
         who = Who(request.actor, "command")
         return await operations.committer.commit(
             area, request.note, who,
-            paths=request.paths, any_clock=request.any_clock, allow_empty=request.allow_empty,
+            paths=request.paths, any_clock=request.any_clock, allow_empty=request.allow_empty, progress=caller.tell,
         )  # fmt: skip
     if isinstance(request, Restore):
         area = operations.root.branch(RefName(request.branch))

@@ -25,7 +25,7 @@ _ZEROS = bytes(MAX_SIZE)
 
 
 class Ingest:
-    """Ingests contents one after the other; `added` counts the bytes that were new to the store.
+    """Ingests contents one after the other; `done` counts the bytes that were read, `added` those new to the store.
 
     `check` is called every few MiB; what it raises ends the ingest.
     """
@@ -35,6 +35,7 @@ class Ingest:
         self._sources = sources
         self._check = check
         self._manifests = sources.contents.manifests
+        self.done = 0
         self.added = 0
 
     def whole(self, data: bytes) -> Stored:
@@ -80,6 +81,7 @@ class Ingest:
         if isinstance(content, StoredContent):
             return content.stored
         if content.size <= INLINE_MAX:
+            self.done += content.size
             return manifests.inline(self._read(content, 0, content.size))
         old = _Old(content, self._sources)
         return self._manifests.splice(old.stored, list(self._splices(content, old)))
@@ -113,6 +115,7 @@ class Ingest:
                 pieces.append(self._store(view[:length]))
                 view = view[length:]
                 offset += length
+                self.done += length
                 if old.goes_on_at(offset):
                     return offset, pieces
             window = min(2 * window, WINDOW)

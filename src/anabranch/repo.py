@@ -40,7 +40,7 @@ from anabranch.worktree.keeper import Keeper
 from anabranch.worktree.numbers import Numbers
 from anabranch.worktree.restore import Restored, Stale, carry_out
 from anabranch.worktree.restore_plan import plan
-from anabranch.worktree.sides import Side
+from anabranch.worktree.sides import Side, side_at, side_entry, sides_in
 from anabranch.worktree.space import MARGIN, Space
 from anabranch.worktree.tree import WorkingTree
 
@@ -349,6 +349,20 @@ class Repository:
         """The paths of a branch that stay out of commits; of an ignored directory its own."""
         tree, base = self._tree(name)
         return list(ignored_paths(tree.table, base, Ignored(tree.table, base, tree.sources)))
+
+    def look(self, name: RefName, path: bytes) -> Entry | None:
+        """What is at a path of a branch, hard links resolved; of content that is not stored yet only its size."""
+        tree, base = self._tree(name)
+        return side_entry(tree.table, base, side_at(tree.table, path))
+
+    def listing(self, name: RefName, path: bytes) -> list[tuple[bytes, Entry]]:
+        """What is in a directory of a branch, in order of names. Raises NotFoundError, UsageError."""
+        tree, base = self._tree(name)
+        return [
+            (child, entry)
+            for child, side in sides_in(tree.table, path)
+            if (entry := side_entry(tree.table, base, side)) is not None
+        ]
 
     def diff_working(self, old: ObjectId, name: RefName) -> list[Change]:
         """The changes from a commit to the working tree of a branch."""

@@ -26,6 +26,8 @@ from anabranch.daemon.protocol import (
     DeleteTag,
     Diff,
     Ignored,
+    Listing,
+    Look,
     Put,
     RenameBranch,
     Request,
@@ -44,6 +46,7 @@ from anabranch.repo import Repository
 from anabranch.store.layout import Layout, check
 from anabranch.store.meta import Rows
 from anabranch.versions.diff import Change
+from anabranch.versions.objects import Entry
 from anabranch.versions.refs import Ref, Who
 from anabranch.versions.trees import Version
 from anabranch.worktree.checkpoint import Recovered
@@ -86,6 +89,14 @@ class Service(ABC):
     def diff(self, old: ObjectId, branch: RefName) -> list[Change]:
         """The changes from a commit to the working tree of a branch."""
         return self._ask(Diff(old, branch), list[Change])
+
+    def look(self, branch: RefName, path: bytes) -> Entry | None:
+        """What is at a path of a branch; of content that is not stored yet only its size."""
+        return msgspec.convert(self._ask(Look(branch, path), object), Entry | None)
+
+    def listing(self, branch: RefName, path: bytes) -> list[tuple[bytes, Entry]]:
+        """What is in a directory of a branch, in order of names. Raises NotFoundError, UsageError."""
+        return self._ask(Listing(branch, path), list[tuple[bytes, Entry]])
 
     def create_branch(self, name: str, start: ObjectId, actor: str) -> Ref:
         """Make a branch at a commit."""
@@ -215,6 +226,10 @@ def perform(repository: Repository, request: Request, progress: Progress | None 
             return repository.ignored(RefName(request.branch))
         case Diff():
             return repository.diff_working(ObjectId(request.old), RefName(request.branch))
+        case Look():
+            return repository.look(RefName(request.branch), request.path)
+        case Listing():
+            return repository.listing(RefName(request.branch), request.path)
         case CreateBranch():
             return repository.create_branch(request.name, ObjectId(request.start), Who(request.actor, "command"))
         case CreateTag():

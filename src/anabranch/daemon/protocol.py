@@ -53,6 +53,20 @@ class Diff(msgspec.Struct, tag=True, frozen=True):
     branch: str
 
 
+class Look(msgspec.Struct, tag=True, frozen=True):
+    """What is at a path of a branch; answers an Entry or nothing."""
+
+    branch: str
+    path: bytes
+
+
+class Listing(msgspec.Struct, tag=True, frozen=True):
+    """What is in a directory of a branch; answers a list of name and Entry."""
+
+    branch: str
+    path: bytes
+
+
 class CreateBranch(msgspec.Struct, tag=True, frozen=True):
     """Make a branch at a commit; answers Ref."""
 
@@ -119,6 +133,7 @@ class Restore(msgspec.Struct, tag=True, frozen=True):
 
 
 Request = (
+    Look | Listing |
     Commit
     | Status
     | Ignored

@@ -17,7 +17,7 @@ from anabranch.commit import check_note
 from anabranch.daemon import guard, mounts
 from anabranch.daemon import lock as locks
 from anabranch.daemon.client import perform
-from anabranch.daemon.protocol import Commit, DeleteBranch, Diff, Ignored, Put, RenameBranch, Request, Restore, Status
+from anabranch.daemon.protocol import Commit, DeleteBranch, Diff, Ignored, Listing, Look, Put, RenameBranch, Request, Restore, Status
 from anabranch.daemon.server import Caller, Server
 from anabranch.errors import AnabranchError, DeniedError, RefusedError
 from anabranch.fuse import pyfuse
@@ -199,13 +199,17 @@ def _handler(
     """Carry requests of other processes out in the loop, where the working trees live."""
 
     def handle(request: Request, caller: Caller) -> object:
-        if options.read_only and not isinstance(request, (Status, Ignored, Diff)):
+        if options.read_only and not isinstance(request, _READS):
             raise RefusedError("the repository is mounted read-only", hint="unmount it, then mount it without that")
         if isinstance(request, Put):  # no working tree is touched
             return perform(operations.repository, request)
         return trio.from_thread.run(partial(_perform, operations, request, caller), trio_token=token)
 
     return handle
+
+
+_READS = (Status, Ignored, Diff, Look, Listing)
+"""What changes nothing, and asks for what programs have written."""
 
 
 async def _perform(operations: Operations, request: Request, caller: Caller) -> object:
@@ -229,7 +233,7 @@ async def _perform(operations: Operations, request: Request, caller: Caller) -> 
     if isinstance(request, RenameBranch):
         await operations.rename_branch(RefName(request.old), ref_name(request.new), Who(request.actor, "command"))
         return None
-    if isinstance(request, (Status, Ignored, Diff)):
+    if isinstance(request, _READS):
         await operations.committer.launder(operations.root.branch(RefName(request.branch)))
     return perform(operations.repository, request)
 

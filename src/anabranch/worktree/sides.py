@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from heapq import merge
 from operator import itemgetter
 
+from anabranch.errors import NotFoundError, UsageError
 from anabranch.ids import ID_SIZE
 from anabranch.versions import manifests
 from anabranch.versions.manifests import Stored
@@ -37,6 +38,16 @@ def side_at(table: Table, path: bytes) -> Side:
             return None
         side = table.side(side, name)
     return side
+
+
+def sides_in(table: Table, path: bytes) -> Iterator[tuple[bytes, Node | Entry]]:
+    """What is in a directory, in order of names. Raises NotFoundError, UsageError."""
+    directory, shown = side_at(table, path), path.decode(errors="replace") or "."
+    if directory is None:
+        raise NotFoundError(f"the branch has no {shown}")
+    if not is_directory(directory):
+        raise UsageError(f"{shown} is not a directory")
+    return table.children(directory)
 
 
 def side_link_id(side: Side) -> bytes:

@@ -97,10 +97,11 @@ class Table:
         """The number of a clean child, without making its node."""
         return self._number(parent, name, entry)[0]
 
-    def children(self, parent: Node) -> Iterator[tuple[bytes, Node | Entry]]:
+    def children(self, parent: Node | Entry) -> Iterator[tuple[bytes, Node | Entry]]:
         """All children in order of their names: nodes where changed, entries where clean."""
-        changes = self.changes(parent)
-        base = self._trees.entries(parent.base) if parent.base != EMPTY_TREE else iter(())
+        changes = self.changes(parent) if isinstance(parent, Node) else {}
+        tree = parent.base if isinstance(parent, Node) else parent.tree
+        base = self._trees.entries(tree) if tree != EMPTY_TREE else iter(())
         names = sorted(changes)
         index = 0
         for name, entry in base:

@@ -1,0 +1,143 @@
+"""Versions: what a branch was at one commit, for ever."""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from anabranch import repo
+from anabranch.api.changes import Change, told
+from anabranch.api.files import Read
+from anabranch.api.paths import TreePath
+from anabranch.errors import DamagedError
+from anabranch.transfer import export
+from anabranch.versions import manifests
+from anabranch.versions.objects import Entry, EntryKind
+
+if TYPE_CHECKING:
+    from anabranch.api.repository import Repository
+
+
+class VersionPath(TreePath):
+    """A path in a version: it can be read, and never changes."""
+
+    def __init__(self, version: "Version", *segments: str | PurePosixPath | TreePath) -> None:
+        super().__init__(*segments)
+        self.version = version
+
+    def _with(self, path: PurePosixPath) -> "VersionPath":
+        return VersionPath(self.version, path)
+
+    def _where(self) -> str:
+        return str(self.version)
+
+    def _look(self, path: bytes) -> Entry | None:
+        return self.version._files.find(path)
+
+    def _list(self, path: bytes) -> list[tuple[bytes, Entry]]:
+        return list(self.version._files.children(self.version._files.at(path)))
+
+    def _reader(self, path: bytes, entry: Entry) -> Read:
+        contents, stored = self.version._repository._core.contents, manifests.of(entry)
+        return lambda offset, length: contents.read_all(stored, offset, length)
+
+
+class Version:
+    """A version, as `main@3`, a tag, or a commit. Use `version / "path"`."""
+
+    def __init__(self, repository: "Repository", found: repo.VersionName) -> None:
+        self._repository = repository
+        self._found = found
+        self._files = repository._core.version(found.id)
+
+    def __str__(self) -> str:
+        """`main@12`, a tag's name, or `@3f9ac2e1`."""
+        return str(self._found)
+
+    def __repr__(self) -> str:
+        """`Version('main@12')`."""
+        return f"Version('{self}')"
+
+    def __eq__(self, other: object) -> bool:
+        """Whether it is the same commit."""
+        return isinstance(other, Version) and self.id == other.id
+
+    def __hash__(self) -> int:
+        """As equality."""
+        return hash(self.id)
+
+    @property
+    def branch(self) -> str | None:
+        """The branch or tag by which it was found."""
+        return self._found.name
+
+    @property
+    def number(self) -> int | None:
+        """Its number in the branch; None of tags and commits."""
+        return self._found.number
+
+    @property
+    def id(self) -> str:
+        """The id of the commit: 64 hexadecimal digits."""
+        return self._found.id.hex()
+
+    @property
+    def parents(self) -> list[str]:
+        """The ids of the commits that it was made from."""
+        return [parent.hex() for parent in self._found.commit.parents]
+
+    @property
+    def author(self) -> str:
+        """Who made it."""
+        return self._found.commit.author
+
+    @property
+    def message(self) -> str:
+        """What changed, in the author's words."""
+        return self._found.commit.message
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What was kept with it."""
+        return dict(self._found.commit.metadata)
+
+    @property
+    def time_ns(self) -> int:
+        """When it was made, in nanoseconds since 1970."""
+        return self._found.time_ns
+
+    @property
+    def time(self) -> datetime:
+        """When it was made, UTC."""
+        return datetime.fromtimestamp(self.time_ns / 1e9, UTC)
+
+    def path(self, path: str = "") -> VersionPath:
+        """A path in it; without one, the top."""
+        return VersionPath(self, path)
+
+    def __truediv__(self, path: str) -> VersionPath:
+        """A path in it."""
+        return VersionPath(self, path)
+
+    def walk(self) -> Iterator[tuple[VersionPath, list[str], list[str]]]:
+        """Each directory with the names in it; see `TreePath.walk`."""
+        return self.path().walk()
+
+    def changes(self) -> Iterator[Change]:
+        """What it changed against its first parent."""
+        return map(told, self._repository._core.changes_of(self._found.commit))
+
+    def export(self, place: Path | str, path: str = "") -> int:
+        """Write what is at a path into the new directory, or as the new file, `place`; returns the number of files.
+
+        Raises ExistsError, and DamagedError when something could not be written as it is, after all else was.
+        """
+        inside = VersionPath(self, path)._bytes()
+        top, core = self._files.at(inside), self._repository._core
+        is_tar = str(place).endswith(".tar") and top.kind is EntryKind.DIRECTORY
+        with self._repository._translated():
+            write = export.to_tar_file if is_tar else export.to_directory
+            done = write(core, self._files, top, Path(place), lambda _: None)
+        for failed, why in done.failed:
+            raise DamagedError(f"{failed.decode(errors='replace')}: {why}", hint=f"{len(done.failed)} paths in all")
+        return done.files

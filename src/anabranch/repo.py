@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anabranch.commit import Builder, Commits, Committed, Note
-from anabranch.errors import DamagedError, NotFoundError, RefusedError
+from anabranch.errors import DamagedError, NotFoundError, RefusedError, UsageError
 from anabranch.ids import ObjectId, RefName, parse_revision, ref_name
 from anabranch.store import layout as layouts
 from anabranch.store.chunks import ChunkStore
@@ -21,7 +21,7 @@ from anabranch.store.env import Environment
 from anabranch.store.meta import SETTINGS, TABLES, WORKTREES, ObjectStore
 from anabranch.store.records import seal, unseal
 from anabranch.versions import manifests
-from anabranch.versions.contents import Contents
+from anabranch.versions.contents import Contents, NotLoaded
 from anabranch.versions.diff import Change, diff
 from anabranch.versions.objects import Commit, Entry, EntryKind, get_commit, put_commit
 from anabranch.versions.refs import Operation, Ref, Refs, Who
@@ -35,6 +35,7 @@ from anabranch.worktree.keeper import Keeper
 from anabranch.worktree.numbers import Numbers
 from anabranch.worktree.restore import Restored, Stale, carry_out
 from anabranch.worktree.restore_plan import plan
+from anabranch.worktree.sides import side_at, side_content
 from anabranch.worktree.space import Space
 
 FIRST_BRANCH = "main"
@@ -307,6 +308,28 @@ class Repository:
         """The changes from a commit to the working tree of a branch."""
         table = self.branch(name).tree.table
         return list(changes(table, self.version(table.base_commit), self.version(old)))
+
+    def read_working(self, name: RefName, path: bytes, offset: int, length: int) -> bytes:
+        """A range of a file of a branch's working tree, cut off at its end, waiting for the disk.
+
+        Raises NotFoundError, and UsageError when the path is no file.
+        """
+        while True:
+            try:
+                return self.read_loaded(name, path, offset, length)
+            except NotLoaded as missing:
+                self.contents.load(missing.chunks)
+
+    def read_loaded(self, name: RefName, path: bytes, offset: int, length: int) -> bytes:
+        """As `read_working`, from memory and overlay files only. Raises NotLoaded."""
+        tree = self.branch(name).tree
+        side = side_at(tree.table, path)
+        if side is None:
+            raise NotFoundError(f"{name} has no {path.decode(errors='replace')}")
+        content = side_content(tree.table, self.version(tree.table.base_commit), side)
+        if content is None:
+            raise UsageError(f"{path.decode(errors='replace')} is not a file")
+        return content.read(tree.sources, offset, length)
 
     def is_clean(self, name: RefName) -> bool:
         """Whether a branch equals its last commit."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from anabranch import report
-from anabranch.cli import completion
+from anabranch.cli import completion, lines
 from anabranch.cli.context import Where, actor, find, pairs, show, show_json
 from anabranch.cli.options import branch_option, json_option, repository_option
 from anabranch.commit import Note, check_note
@@ -15,6 +15,7 @@ from anabranch.errors import NotFoundError, UsageError
 from anabranch.ids import RefName
 from anabranch.repo import Repository, VersionName
 from anabranch.versions.diff import Change
+from anabranch.versions.renames import renamed
 from anabranch.worktree.restore import Restored
 
 
@@ -26,7 +27,7 @@ def status(repository: Path | None, branch: str | None, as_json: bool) -> None:
     """Show what is not committed on a branch.
 
     \b
-    A added, D deleted, M modified, T other type, a attributes only.
+    A added, D deleted, R renamed, M modified, T other type, a attributes only.
     Example: ana status -b exp
     """
     where = find(repository, branch)
@@ -34,7 +35,7 @@ def status(repository: Path | None, branch: str | None, as_json: bool) -> None:
         name = where.branch(history)
         base = history.resolve(name)
     with where.service() as service:
-        changes = service.status(name)
+        changes = list(renamed(service.status(name)))
     if as_json:
         show_json(report.status_json(base, changes))
     else:
@@ -179,27 +180,34 @@ def diff(
 ) -> None:
     """Show the paths that differ, with their sizes; at PATH and below it, if given.
 
-    Without A: uncommitted changes. With A: from A to the working tree. With A and B: from A to B.
+    Without A: uncommitted changes. With A: from A to the working tree. With A and B: from A to B. Below a modified text
+    file (UTF-8, 512 KiB at most) are its changed lines, 200 at most.
 
     \b
-    A added, D deleted, M modified, T other type, a attributes only.
+    A added, D deleted, R renamed, M modified, T other type, a attributes only.
     Examples: ana diff; ana diff main@1; ana diff main@1 main@2 -- raw; ana diff --stat main exp
     """
     if stat + name_only + as_json > 1:
         raise UsageError("--stat, --name-only and --json exclude each other")
     where = find(repository, branch)
     paths = [where.inside(path) for path in context.meta[_PATHS]]
-    shown = report.stat_text if stat else report.names_text if name_only else report.diff_text
+    shown = report.stat_text if stat else report.names_text if name_only else None
     with where.reading() as history:
         name = where.branch(history) if new is None else None
         first = history.resolve(old or name or "")
         second = None if new is None else history.resolve(new)
         if second is not None:
-            _show(str(first), str(second), _at(history.diff(first.id, second.id), paths), shown, as_json=as_json)
+            changes = renamed(_at(history.diff(first.id, second.id), paths))
+            shown = shown or lines.between(lines.in_version(history, first.id), lines.in_version(history, second.id))
+            _show(str(first), str(second), changes, shown, as_json=as_json)
             return
+    assert name is not None
     with where.service() as service:
-        assert name is not None
-        _show(str(first), name, _at(service.diff(first.id, name), paths), shown, as_json=as_json)
+        found = list(renamed(_at(service.diff(first.id, name), paths)))
+        working = lines.in_branch(service, name, [] if shown or as_json else found)
+    with where.reading() as history:
+        shown = shown or lines.between(lines.in_version(history, first.id), working)
+        _show(str(first), name, found, shown, as_json=as_json)
 
 
 def _at(changes: Iterable[Change], paths: list[bytes]) -> Iterator[Change]:
@@ -217,5 +225,5 @@ def _show(
     if as_json:
         show_json(report.diff_json(old, new, changes))
         return
-    for line in shown(changes):
-        show(line)
+    for text in shown(changes):
+        show(text)

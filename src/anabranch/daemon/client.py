@@ -25,6 +25,7 @@ from anabranch.daemon.protocol import (
     DeleteBranch,
     DeleteTag,
     Diff,
+    Read,
     RenameBranch,
     Request,
     Restore,
@@ -41,6 +42,7 @@ from anabranch.repo import Repository
 from anabranch.store.layout import Layout, check
 from anabranch.versions.diff import Change
 from anabranch.versions.refs import Ref, Who
+from anabranch.versions.renames import short
 from anabranch.worktree.checkpoint import Recovered
 from anabranch.worktree.restore import Restored
 
@@ -75,6 +77,10 @@ class Service(ABC):
     def diff(self, old: ObjectId, branch: RefName) -> list[Change]:
         """The changes from a commit to the working tree of a branch."""
         return self._ask(Diff(old, branch), list[Change])
+
+    def read(self, branch: RefName, path: bytes, offset: int, length: int) -> bytes:
+        """A range of a file as it is in the working tree of a branch; see Repository.read_working."""
+        return self._ask(Read(branch, path, offset, length), bytes)
 
     def create_branch(self, name: str, start: ObjectId, actor: str) -> Ref:
         """Make a branch at a commit."""
@@ -162,9 +168,11 @@ def perform(repository: Repository, request: Request) -> object:
                 name, request.note, who, any_clock=request.any_clock, allow_empty=request.allow_empty
             )
         case Status():
-            return repository.status(RefName(request.branch))
+            return [short(change) for change in repository.status(RefName(request.branch))]
         case Diff():
-            return repository.diff_working(ObjectId(request.old), RefName(request.branch))
+            return [short(it) for it in repository.diff_working(ObjectId(request.old), RefName(request.branch))]
+        case Read():
+            return repository.read_working(RefName(request.branch), request.path, request.offset, request.length)
         case CreateBranch():
             return repository.create_branch(request.name, ObjectId(request.start), Who(request.actor, "command"))
         case CreateTag():

@@ -10,15 +10,18 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 from anabranch.commit import Note
 from anabranch.errors import BY_NAME, AnabranchError, DaemonError
 
-VERSION = 2
+VERSION = 3
 _LENGTH = struct.Struct("<I")
 _MAX = 256 * 1024 * 1024
+READ_MAX = 1024 * 1024
+"""Bytes that one request reads at most."""
 
 
 class Commit(msgspec.Struct, tag=True, frozen=True):
@@ -42,6 +45,15 @@ class Diff(msgspec.Struct, tag=True, frozen=True):
 
     old: bytes
     branch: str
+
+
+class Read(msgspec.Struct, tag=True, frozen=True):
+    """A range of a file of a branch's working tree, of at most READ_MAX bytes; answers the bytes."""
+
+    branch: str
+    path: bytes
+    offset: Annotated[int, msgspec.Meta(ge=0)]
+    length: Annotated[int, msgspec.Meta(ge=0, le=READ_MAX)]
 
 
 class CreateBranch(msgspec.Struct, tag=True, frozen=True):
@@ -99,8 +111,9 @@ class Restore(msgspec.Struct, tag=True, frozen=True):
 
 
 Request = (
-    Commit | Status | Diff | CreateBranch | CreateTag | RenameBranch | DeleteBranch | DeleteTag | BringBack | Restore
-)
+    Commit | Status | Diff | Read | CreateBranch | CreateTag | RenameBranch | DeleteBranch | DeleteTag | BringBack
+    | Restore
+)  # fmt: skip
 
 
 class Envelope(msgspec.Struct, frozen=True):

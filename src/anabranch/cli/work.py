@@ -157,6 +157,8 @@ class _WithPaths(click.Command):
 
 
 _PATHS = "anabranch.paths"
+_Shown = Callable[[Iterable[Change]], Iterable[str]]
+"""How changes become text."""
 
 
 @click.command(cls=_WithPaths)
@@ -191,7 +193,7 @@ def diff(
         raise UsageError("--stat, --name-only and --json exclude each other")
     where = find(repository, branch)
     paths = [where.inside(path) for path in context.meta[_PATHS]]
-    shown = report.stat_text if stat else report.names_text if name_only else None
+    shown: _Shown | None = report.stat_text if stat else report.names_text if name_only else None
     with where.reading() as history:
         name = where.branch(history) if new is None else None
         first = history.resolve(old or name or "")
@@ -219,9 +221,7 @@ def _is_below(path: bytes, top: bytes) -> bool:
     return not top or path == top or path.startswith(top + b"/")
 
 
-def _show(
-    old: str, new: str, changes: Iterable[Change], shown: Callable[[Iterable[Change]], Iterable[str]], *, as_json: bool
-) -> None:
+def _show(old: str, new: str, changes: Iterable[Change], shown: _Shown, *, as_json: bool) -> None:
     if as_json:
         show_json(report.diff_json(old, new, changes))
         return

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from anabranch.commit import Builder, Commits, Committed, Note, Progress
-from anabranch.errors import DamagedError, NotFoundError, RefusedError
+from anabranch.errors import DamagedError, NotFoundError, RefusedError, UsageError
 from anabranch.ids import ObjectId, RefName, parse_revision, ref_name
 from anabranch.store import layout as layouts
 from anabranch.store.chunks import ChunkStore
@@ -23,7 +23,7 @@ from anabranch.store.env import Environment
 from anabranch.store.meta import SETTINGS, TABLES, WORKTREES, ObjectStore, Rows
 from anabranch.store.records import seal, unseal
 from anabranch.versions import manifests
-from anabranch.versions.contents import Contents
+from anabranch.versions.contents import Contents, NotLoaded
 from anabranch.versions.diff import Change, diff
 from anabranch.versions.objects import Commit, Entry, EntryKind, get_commit, put_commit
 from anabranch.versions.refs import Operation, Ref, Refs, Who
@@ -40,7 +40,7 @@ from anabranch.worktree.keeper import Keeper
 from anabranch.worktree.numbers import Numbers
 from anabranch.worktree.restore import Restored, Stale, carry_out
 from anabranch.worktree.restore_plan import plan
-from anabranch.worktree.sides import Side, side_at, side_entry, sides_in
+from anabranch.worktree.sides import Side, side_at, side_content, side_entry, sides_in
 from anabranch.worktree.space import MARGIN, Space
 from anabranch.worktree.tree import WorkingTree
 
@@ -368,6 +368,28 @@ class Repository:
         """The changes from a commit to the working tree of a branch."""
         tree, base = self._tree(name)
         return list(changes(tree.table, base, self.version(old), ignored=Ignored(tree.table, base, tree.sources)))
+
+    def read_working(self, name: RefName, path: bytes, offset: int, length: int) -> bytes:
+        """A range of a file of a branch's working tree, cut off at its end, waiting for the disk.
+
+        Raises NotFoundError, and UsageError when the path is no file.
+        """
+        while True:
+            try:
+                return self.read_loaded(name, path, offset, length)
+            except NotLoaded as missing:
+                self.contents.load(missing.chunks)
+
+    def read_loaded(self, name: RefName, path: bytes, offset: int, length: int) -> bytes:
+        """As `read_working`, from memory and overlay files only. Raises NotLoaded."""
+        tree = self.branch(name).tree
+        side = side_at(tree.table, path)
+        if side is None:
+            raise NotFoundError(f"{name} has no {path.decode(errors='replace')}")
+        content = side_content(tree.table, self.version(tree.table.base_commit), side)
+        if content is None:
+            raise UsageError(f"{path.decode(errors='replace')} is not a file")
+        return content.read(tree.sources, offset, length)
 
     def is_clean(self, name: RefName) -> bool:
         """Whether a branch equals its last commit."""

@@ -6,7 +6,7 @@ whole in `path_b64` too.
 
 import base64
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
 import msgspec
@@ -27,6 +27,7 @@ Json = dict[str, object]
 LETTERS = {
     ChangeKind.ADDED: "A",
     ChangeKind.DELETED: "D",
+    ChangeKind.RENAMED: "R",
     ChangeKind.MODIFIED: "M",
     ChangeKind.ATTRIBUTES: "a",
     ChangeKind.TYPE: "T",
@@ -47,6 +48,19 @@ def show_path(path: bytes) -> str:
     return "".join(_escape(character) for character in text)
 
 
+def show_line(line: str) -> str:
+    """A line of a text for people, with what could take a terminal over, or deceive its reader, escaped."""
+    return line.translate(_UNSAFE)
+
+
+_UNSAFE = {
+    code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    for start, stop in ((0, 9), (10, 32), (127, 160), (0x2028, 0x202F), (0x2066, 0x206A))
+    for code in range(start, stop)
+}
+"""Control characters but the tab, ends of a line, and what turns the direction of writing."""
+
+
 def _escape(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:
@@ -58,10 +72,14 @@ def _escape(character: str) -> str:
 
 def json_path(path: bytes) -> Json:
     """A path for scripts: the name itself; one that is not UTF-8 escaped as for people, and whole in `path_b64`."""
+    return _named("path", path)
+
+
+def _named(key: str, path: bytes) -> Json:
     try:
-        return {"path": path.decode()}
+        return {key: path.decode()}
     except UnicodeDecodeError:
-        return {"path": show_path(path), "path_b64": base64.b64encode(path).decode()}
+        return {key: show_path(path), f"{key}_b64": base64.b64encode(path).decode()}
 
 
 def size(count: int) -> str:
@@ -94,8 +112,9 @@ def plural(count: int, word: str) -> str:
 
 
 def change_line(change: Change) -> str:
-    """`M  data/flights.csv  1.2 MB -> 1.3 MB`."""
-    path = show_path(change.path) + ("/" if change.kind == EntryKind.DIRECTORY else "")
+    """`M  data/flights.csv  1.2 MB -> 1.3 MB`, `R  raw.csv -> data/raw.csv  1.2 MB`."""
+    paths = [change.path] if change.old_path is None else [change.old_path, change.path]
+    path = " -> ".join(show_path(path) + ("/" if change.kind == EntryKind.DIRECTORY else "") for path in paths)
     old, new = change.old_size, change.new_size
     if change.change == ChangeKind.MODIFIED or (change.change == ChangeKind.TYPE and None not in (old, new)):
         sizes = f"  {size(old or 0)} -> {size(new or 0)}"
@@ -109,6 +128,7 @@ def change_json(change: Change) -> Json:
     """A change for scripts."""
     return {
         **json_path(change.path),
+        **({} if change.old_path is None else _named("old_path", change.old_path)),
         "change": change.change,
         "kind": change.kind.name.lower(),
         "old_size": change.old_size,
@@ -116,9 +136,12 @@ def change_json(change: Change) -> Json:
     }
 
 
-def diff_text(changes: Iterable[Change]) -> Iterator[str]:
-    """One line a change."""
-    return (change_line(change) + "\n" for change in changes)
+def diff_text(changes: Iterable[Change], lines: Callable[[Change], Iterable[str]] = lambda _: ()) -> Iterator[str]:
+    """One line a change, and below it, indented, the changed lines of its text, if they are asked for."""
+    for change in changes:
+        yield change_line(change) + "\n"
+        for line in lines(change):
+            yield f"    {show_line(line)}\n"
 
 
 def names_text(changes: Iterable[Change]) -> Iterator[str]:

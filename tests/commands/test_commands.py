@@ -89,6 +89,7 @@ def test_every_reading_command_says_the_same_with_and_without_a_mount_p37(mount:
     assert {"A  moved/", "A  moved/flights.csv  4 B", "A  new  2.0 MB", "A  open  19 B", "D  raw/2026/"} <= set(
         mounted["status"][1].splitlines()
     )
+    assert "    +3,4\n" in mounted["diff main@1 main@2"][1]
     assert [line.split()[0] for line in mounted["log"][1].splitlines()] == ["main@3", "main@2", "main@1", "main@0"]
     assert mounted["log"][1].splitlines()[2].endswith("first"), "one line a version"
 

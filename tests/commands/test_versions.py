@@ -173,7 +173,7 @@ def test_a_diff_of_some_paths_as_names_and_as_a_sum(mount: Mount) -> None:
     names = ("diff", "--name-only", "main@0", "main@3")
     assert done(mount.ana(*names)).splitlines() == ["b.csv", "raw", "raw/a.csv", "raw/b"]
     assert done(mount.ana(*names, "--", "raw/a.csv", "b.csv")) == "b.csv\nraw/a.csv\n"
-    assert done(mount.ana("diff", "main@1", "main@2", "--", "raw")) == "M  raw/a.csv  1 B -> 2 B\nA  raw/b  1 B\n"
+    assert done(mount.ana("diff", "main@1", "main@2", "--", "raw/b")) == "A  raw/b  1 B\n"
     assert done(mount.ana("diff", "main@1", "main@2", "--", "ra")) == ""
     said = "3 paths differ: 1 added, 2 modified; 2 B -> 6 B in all\n"
     assert done(mount.ana("diff", "--stat", "main@1", "main@3")) == said

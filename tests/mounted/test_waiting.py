@@ -133,6 +133,29 @@ async def look(operations: Operations, main: Inode) -> None:
     await operations.unlink(main, b"moved")
 
 
+def test_a_file_that_is_read_by_its_path_waits_for_the_disk_and_nobody_with_it_p46(
+    cold: Repository, gate: threading.Event
+):
+    read: list[bytes] = []
+
+    async def one(operations: Operations) -> None:
+        read.append(await operations.read_path(cold.default_branch(), b"cold 8", 10, SIZE))
+
+    async def all_of_it() -> None:
+        async with trio.open_nursery() as nursery:
+            operations = Operations(cold, NoKernel(), nursery)
+            main = (await operations.lookup(ROOT, b"main")).attributes.ino
+            nursery.start_soon(one, operations)
+            await trio.testing.wait_all_tasks_blocked()
+            with trio.fail_after(PATIENCE / 2):
+                await look(operations, main)
+            assert read == []
+            gate.set()
+
+    trio.run(all_of_it)
+    assert read == [content(8)[10:]]
+
+
 class Pages(NoKernel):
     """A kernel with a dirty page of each file: it is written back when somebody asks, and until it is, he waits."""
 

@@ -51,10 +51,30 @@ def test_paths_never_disturb_a_terminal_and_are_whole_for_scripts() -> None:
         (Change(b"d", ChangeKind.ADDED, EntryKind.DIRECTORY, None, None), "A  d/"),
         (Change(b"d", ChangeKind.TYPE, EntryKind.DIRECTORY, 5, None), "T  d/  5 B"),
         (Change(b"l", ChangeKind.TYPE, EntryKind.SYMLINK, 5, 7), "T  l  5 B -> 7 B"),
+        (Change(b"d/n\n", ChangeKind.RENAMED, EntryKind.FILE, 5, 5, b"o\xff"), "R  o\\xff -> d/n\\x0a  5 B"),
+        (Change(b"n", ChangeKind.RENAMED, EntryKind.DIRECTORY, None, None, b"o"), "R  o/ -> n/"),
     ],
 )
 def test_a_change_is_one_line(change: Change, line: str) -> None:
     assert report.change_line(change) == line
+
+
+def test_a_rename_has_both_paths_for_scripts() -> None:
+    change = Change(b"new", ChangeKind.RENAMED, EntryKind.FILE, 5, 5, b"old\xff", content=b"never shown")
+    assert report.change_json(change) == {
+        "path": "new", "old_path": "old\\xff", "old_path_b64": base64.b64encode(b"old\xff").decode(),
+        "change": "renamed", "kind": "file", "old_size": 5, "new_size": 5,
+    }  # fmt: skip
+    assert list(report.names_text([change])) == ["new\n"]
+    assert list(report.stat_text([change])) == ["1 path differs: 1 renamed; 5 B -> 5 B in all\n"]
+
+
+def test_the_lines_of_a_text_never_disturb_a_terminal_or_deceive_its_reader() -> None:
+    assert report.show_line("a\tb\\ä\u200d\U0001f600") == "a\tb\\ä\u200d\U0001f600"
+    assert report.show_line("\x1b[2J\r\x07\x7f\x9b") == "\\x1b[2J\\x0d\\x07\\x7f\\x9b"
+    assert report.show_line("\u202e\u2066\u2028") == "\\u202e\\u2066\\u2028"
+    change = Change(b"f", ChangeKind.MODIFIED, EntryKind.FILE, 1, 1)
+    assert list(report.diff_text([change], lambda _: ["-\x1b"])) == ["M  f  1 B -> 1 B\n", "    -\\x1b\n"]
 
 
 def test_a_commit_answers_with_its_version_and_what_it_cost() -> None:

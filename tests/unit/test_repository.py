@@ -188,6 +188,41 @@ def test_comparing_a_working_tree_with_any_version_shows_what_lies_between(main:
     assert changes == [("deleted", b"b"), ("added", b"c")]
 
 
+def test_a_working_tree_is_read_by_path_wherever_its_contents_are(place: Path) -> None:
+    contents = {
+        "small": b"x", "memory": random_bytes(1, 5_000), "overlay": random_bytes(2, 200_000), "linked": b"first",
+    }  # fmt: skip
+    with make_repository(place / "repository") as repository:
+        main = Branch(repository)
+        main.mkdir("d")
+        for name, data in contents.items():
+            main.write(f"d/{name}", data)
+        main.link("d/linked", "second")
+        main.commit()
+    with Repository(place / "repository", writable=True) as repository:
+        main = Branch(repository)
+
+        def read(path: str, offset: int = 0, length: int = 1 << 20) -> bytes:
+            return repository.read_working(MAIN, path.encode(), offset, length)
+
+        def all_of_it() -> dict[str, bytes]:
+            return {name: read(f"d/{name}") for name in contents}
+
+        assert all_of_it() == contents, "committed"
+        assert repository.branch(MAIN).tree.table.nodes.keys() == {main.tree.root}, "looking makes no nodes"
+        main.write("second", b"FIRST")
+        for name in ("small", "memory", "overlay"):
+            main.write(f"d/{name}", b"new", 1)
+            contents[name] = contents[name][:1] + b"new" + contents[name][4:]
+        assert all_of_it() == contents | {"linked": b"FIRST"}, "not committed"
+        assert read("d/overlay", 199_000, 5_000) == contents["overlay"][199_000:]
+        assert read("d/overlay", 300_000, 5_000) == b""
+        with pytest.raises(NotFoundError, match="main has no d/none"):
+            read("d/none")
+        with pytest.raises(UsageError, match="d is not a file"):
+            read("d")
+
+
 def test_a_user_without_a_name_is_called_by_number() -> None:
     assert user_name(0) == "root"
     assert user_name(3_999_999_999) == "3999999999"

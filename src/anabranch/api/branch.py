@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
 from anabranch.api.changes import Change, told
-from anabranch.api.files import Read, Written, WrittenText
+from anabranch.api.files import Read
 from anabranch.api.paths import TreePath
 from anabranch.api.transaction import Make, Transaction
 from anabranch.api.version import Version
@@ -53,9 +53,7 @@ class BranchPath(TreePath):
 
         return read
 
-    def open(
-        self, mode: str = "r", *, encoding: str = "utf-8", newline: str | None = None
-    ) -> "IO[str] | IO[bytes] | Written | WrittenText":
+    def open(self, mode: str = "r", *, encoding: str = "utf-8", newline: str | None = None) -> IO[str] | IO[bytes]:
         """A file object. What is written is in the branch when it is closed, all at once."""
         if set(mode) <= set("rbt"):
             return super().open(mode, encoding=encoding, newline=newline)
@@ -143,13 +141,13 @@ class Branch:
     def status(self) -> list[Change]:
         """What is not committed."""
         with self._repository._service() as service:
-            return [told(change) for change in service.status(self._name)]
+            return list(told(service.status(self._name)))
 
     def diff(self, since: Version | str) -> list[Change]:
         """What differs between a version and the working tree."""
         version = self._repository._as_version(since)
         with self._repository._service() as service:
-            return [told(change) for change in service.diff(version._found.id, self._name)]
+            return list(told(service.diff(version._found.id, self._name)))
 
     def transaction(self) -> Transaction:
         """Changes that are seen all at once when the `with` block ends, or not at all."""

@@ -2,7 +2,7 @@
 
 import io
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import IO, BinaryIO, cast
 
@@ -67,8 +67,8 @@ class Written:
         """Everything else is the temporary file's: read, write, seek, tell, truncate, flush ..."""
         return getattr(self._file, name)
 
-    def __iter__(self) -> "IO[bytes]":
-        return iter(cast(IO[bytes], self._file))
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._file.readline, b"")
 
     def __enter__(self) -> "Written":
         return self

@@ -68,7 +68,7 @@ class Repository:
     def diff(self, old: Version | str, new: Version | str, path: str = "") -> Iterator[Change]:
         """What differs between two versions, at a path and below it, in order of paths."""
         first, second = self._as_version(old), self._as_version(new)
-        return map(told, self._core.diff(first._found.id, second._found.id, os.fsencode(path.strip("/"))))
+        return told(self._core.diff(first._found.id, second._found.id, os.fsencode(path.strip("/"))))
 
     # --- branches and tags ---
 

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 from anabranch import repo
 from anabranch.api.files import Written, WrittenText
@@ -62,7 +62,7 @@ class Transaction:
 
     def open(
         self, path: str | TreePath, mode: str = "w", *, encoding: str = "utf-8", newline: str | None = None
-    ) -> "Written | WrittenText":
+    ) -> IO[str] | IO[bytes]:
         """A file object for writing (`w`, `x`, `a`, `r+`, and each with `b`); closing it puts the file in place."""
         inside = self._inside(path)
         plain = mode.replace("b", "").replace("t", "")
@@ -75,7 +75,9 @@ class Transaction:
         written = Written(partial(self._take, inside), start)  # type: ignore[arg-type]  # opened with b
         if plain == "r+":
             written._file.seek(0)
-        return written if "b" in mode else WrittenText(written, encoding=encoding, newline=newline)
+        if "b" in mode:
+            return cast(IO[bytes], written)
+        return WrittenText(written, encoding=encoding, newline=newline)
 
     def mkdir(self, path: str | TreePath) -> None:
         """Make an empty directory, in the place of what is there."""

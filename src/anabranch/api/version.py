@@ -125,7 +125,7 @@ class Version:
 
     def changes(self) -> Iterator[Change]:
         """What it changed against its first parent."""
-        return map(told, self._repository._core.changes_of(self._found.commit))
+        return told(self._repository._core.changes_of(self._found.commit))
 
     def export(self, place: Path | str, path: str = "") -> int:
         """Write what is at a path into the new directory, or as the new file, `place`; returns the number of files.

@@ -12,6 +12,7 @@ from anabranch.cli.options import branch_option, json_option, repository_option
 from anabranch.errors import UsageError
 from anabranch.ids import parse_time
 from anabranch.versions.objects import EntryKind
+from anabranch.versions.renames import renamed
 
 
 @click.command()
@@ -78,12 +79,13 @@ def show_version(revision: str | None, repository: Path | None, branch: str | No
     version's first parent.
 
     \b
+    A added, D deleted, R renamed, M modified, T other type, a attributes only.
     Examples: ana show; ana show main@3; ana show @3f9ac2e1
     """
     where = find(repository, branch)
     with where.reading() as history:
         version = history.resolve(revision or where.revision(history))
-        changes = history.changes_of(version.commit)
+        changes = renamed(history.changes_of(version.commit))
         if as_json:
             show_json(report.shown_json(version, changes))
             return

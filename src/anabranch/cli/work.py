@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from anabranch import report
-from anabranch.cli import completion
+from anabranch.cli import completion, lines
 from anabranch.cli.context import Where, actor, find, pairs, show, show_json
 from anabranch.cli.options import branch_option, json_option, repository_option
 from anabranch.cli.progress import progress
@@ -16,6 +16,7 @@ from anabranch.errors import NotFoundError, UsageError
 from anabranch.ids import RefName
 from anabranch.repo import Repository, VersionName
 from anabranch.versions.diff import Change
+from anabranch.versions.renames import renamed
 from anabranch.worktree.restore import Restored
 
 
@@ -28,7 +29,7 @@ def status(repository: Path | None, branch: str | None, as_json: bool, with_igno
     """Show what is not committed on a branch.
 
     \b
-    A added, D deleted, M modified, T other type, a attributes only, I ignored.
+    A added, D deleted, R renamed, M modified, T other type, a attributes only, I ignored.
     Examples: ana status -b exp; ana status --ignored
     """
     where = find(repository, branch)
@@ -36,7 +37,7 @@ def status(repository: Path | None, branch: str | None, as_json: bool, with_igno
         name = where.branch(history)
         base = history.resolve(name)
     with where.service() as service:
-        changes = service.status(name)
+        changes = list(renamed(service.status(name)))
         ignored = service.ignored(name) if with_ignored else None
     if as_json:
         show_json(report.status_json(base, changes, ignored))
@@ -166,6 +167,8 @@ class _WithPaths(click.Command):
 
 
 _PATHS = "anabranch.paths"
+_Shown = Callable[[Iterable[Change]], Iterable[str]]
+"""How changes become text."""
 
 
 @click.command(cls=_WithPaths)
@@ -189,27 +192,34 @@ def diff(
 ) -> None:
     """Show the paths that differ, with their sizes; at PATH and below it, if given.
 
-    Without A: uncommitted changes. With A: from A to the working tree. With A and B: from A to B.
+    Without A: uncommitted changes. With A: from A to the working tree. With A and B: from A to B. Below a modified text
+    file (UTF-8, 512 KiB at most) are its changed lines, 200 at most.
 
     \b
-    A added, D deleted, M modified, T other type, a attributes only.
+    A added, D deleted, R renamed, M modified, T other type, a attributes only.
     Examples: ana diff; ana diff main@1; ana diff main@1 main@2 -- raw; ana diff --stat main exp
     """
     if stat + name_only + as_json > 1:
         raise UsageError("--stat, --name-only and --json exclude each other")
     where = find(repository, branch)
     paths = [where.inside(path) for path in context.meta[_PATHS]]
-    shown = report.stat_text if stat else report.names_text if name_only else report.diff_text
+    shown: _Shown | None = report.stat_text if stat else report.names_text if name_only else None
     with where.reading() as history:
         name = where.branch(history) if new is None else None
         first = history.resolve(old or name or "")
         second = None if new is None else history.resolve(new)
         if second is not None:
-            _show(str(first), str(second), _at(history.diff(first.id, second.id), paths), shown, as_json=as_json)
+            changes = renamed(_at(history.diff(first.id, second.id), paths))
+            shown = shown or lines.between(lines.in_version(history, first.id), lines.in_version(history, second.id))
+            _show(str(first), str(second), changes, shown, as_json=as_json)
             return
+    assert name is not None
     with where.service() as service:
-        assert name is not None
-        _show(str(first), name, _at(service.diff(first.id, name), paths), shown, as_json=as_json)
+        found = list(renamed(_at(service.diff(first.id, name), paths)))
+        working = lines.in_branch(service, name, [] if shown or as_json else found)
+    with where.reading() as history:
+        shown = shown or lines.between(lines.in_version(history, first.id), working)
+        _show(str(first), name, found, shown, as_json=as_json)
 
 
 def _at(changes: Iterable[Change], paths: list[bytes]) -> Iterator[Change]:
@@ -221,11 +231,9 @@ def _is_below(path: bytes, top: bytes) -> bool:
     return not top or path == top or path.startswith(top + b"/")
 
 
-def _show(
-    old: str, new: str, changes: Iterable[Change], shown: Callable[[Iterable[Change]], Iterable[str]], *, as_json: bool
-) -> None:
+def _show(old: str, new: str, changes: Iterable[Change], shown: _Shown, *, as_json: bool) -> None:
     if as_json:
         show_json(report.diff_json(old, new, changes))
         return
-    for line in shown(changes):
-        show(line)
+    for text in shown(changes):
+        show(text)

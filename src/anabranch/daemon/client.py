@@ -29,6 +29,7 @@ from anabranch.daemon.protocol import (
     Listing,
     Look,
     Put,
+    Read,
     RenameBranch,
     Request,
     Restore,
@@ -48,6 +49,7 @@ from anabranch.store.meta import Rows
 from anabranch.versions.diff import Change
 from anabranch.versions.objects import Entry
 from anabranch.versions.refs import Ref, Who
+from anabranch.versions.renames import short
 from anabranch.versions.trees import Version
 from anabranch.worktree.checkpoint import Recovered
 from anabranch.worktree.restore import Restored
@@ -97,6 +99,10 @@ class Service(ABC):
     def listing(self, branch: RefName, path: bytes) -> list[tuple[bytes, Entry]]:
         """What is in a directory of a branch, in order of names. Raises NotFoundError, UsageError."""
         return self._ask(Listing(branch, path), list[tuple[bytes, Entry]])
+
+    def read(self, branch: RefName, path: bytes, offset: int, length: int) -> bytes:
+        """A range of a file as it is in the working tree of a branch; see Repository.read_working."""
+        return self._ask(Read(branch, path, offset, length), bytes)
 
     def create_branch(self, name: str, start: ObjectId, actor: str) -> Ref:
         """Make a branch at a commit."""
@@ -221,15 +227,17 @@ def perform(repository: Repository, request: Request, progress: Progress | None 
                 paths=request.paths, any_clock=request.any_clock, allow_empty=request.allow_empty, progress=progress,
             )  # fmt: skip
         case Status():
-            return repository.status(RefName(request.branch))
+            return [short(change) for change in repository.status(RefName(request.branch))]
         case Ignored():
             return repository.ignored(RefName(request.branch))
         case Diff():
-            return repository.diff_working(ObjectId(request.old), RefName(request.branch))
+            return [short(it) for it in repository.diff_working(ObjectId(request.old), RefName(request.branch))]
         case Look():
             return repository.look(RefName(request.branch), request.path)
         case Listing():
             return repository.listing(RefName(request.branch), request.path)
+        case Read():
+            return repository.read_working(RefName(request.branch), request.path, request.offset, request.length)
         case CreateBranch():
             return repository.create_branch(request.name, ObjectId(request.start), Who(request.actor, "command"))
         case CreateTag():

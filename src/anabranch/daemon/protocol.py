@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -21,6 +22,8 @@ from anabranch.versions.objects import Entry
 VERSION = 3
 _LENGTH = struct.Struct("<I")
 _MAX = 256 * 1024 * 1024
+READ_MAX = 1024 * 1024
+"""Bytes that one request reads at most."""
 
 
 class Commit(msgspec.Struct, tag=True, frozen=True):
@@ -65,6 +68,15 @@ class Listing(msgspec.Struct, tag=True, frozen=True):
 
     branch: str
     path: bytes
+
+
+class Read(msgspec.Struct, tag=True, frozen=True):
+    """A range of a file of a branch's working tree, of at most READ_MAX bytes; answers the bytes."""
+
+    branch: str
+    path: bytes
+    offset: Annotated[int, msgspec.Meta(ge=0)]
+    length: Annotated[int, msgspec.Meta(ge=0, le=READ_MAX)]
 
 
 class CreateBranch(msgspec.Struct, tag=True, frozen=True):
@@ -133,20 +145,9 @@ class Restore(msgspec.Struct, tag=True, frozen=True):
 
 
 Request = (
-    Look | Listing |
-    Commit
-    | Status
-    | Ignored
-    | Diff
-    | CreateBranch
-    | CreateTag
-    | RenameBranch
-    | DeleteBranch
-    | DeleteTag
-    | BringBack
-    | Put
-    | Restore
-)
+    Commit | Status | Ignored | Diff | Look | Listing | Read | CreateBranch | CreateTag | RenameBranch | DeleteBranch
+    | DeleteTag | BringBack | Put | Restore
+)  # fmt: skip
 
 
 class Envelope(msgspec.Struct, frozen=True):

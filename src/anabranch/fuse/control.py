@@ -18,7 +18,9 @@ from anabranch.fuse.areas import CONTROL_BITS, NEVER, Area, Found, Item
 from anabranch.repo import Repository
 from anabranch.store.layout import FORMAT
 from anabranch.store.records import hash_name
+from anabranch.versions.diff import Change
 from anabranch.versions.objects import EntryKind
+from anabranch.versions.renames import renamed
 from anabranch.worktree.branch import Branch
 from anabranch.worktree.inodes import DIRECTORY_SIZE, Attributes, Inode, now_ns
 from anabranch.worktree.tree import AttributeChanges, failure
@@ -145,12 +147,15 @@ class ControlArea(Area):
 def of_branch(repository: Repository, branch: Branch, outcome: Outcome) -> ControlArea:
     """The control directory of a branch. `branch.name` is asked anew each time: a branch may be renamed."""
 
+    def changes() -> list[Change]:
+        return list(renamed(repository.status(branch.name)))
+
     def changes_text() -> str:
-        return "".join(report.diff_text(repository.status(branch.name)))
+        return "".join(report.diff_text(changes()))
 
     def diff_json() -> str:
         base = repository.resolve(branch.name)
-        return report.to_json(report.diff_json(str(base), branch.name, repository.status(branch.name)))
+        return report.to_json(report.diff_json(str(base), branch.name, changes()))
 
     def head() -> str:
         base = repository.resolve(branch.name)
@@ -158,7 +163,7 @@ def of_branch(repository: Repository, branch: Branch, outcome: Outcome) -> Contr
 
     def status(render: Callable[..., object]) -> Callable[[], str]:
         def text() -> str:
-            made = render(repository.resolve(branch.name), repository.status(branch.name))
+            made = render(repository.resolve(branch.name), changes())
             return made if isinstance(made, str) else report.to_json(made)
 
         return text

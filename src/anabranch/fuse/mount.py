@@ -17,7 +17,20 @@ from anabranch.commit import check_note
 from anabranch.daemon import guard, mounts
 from anabranch.daemon import lock as locks
 from anabranch.daemon.client import perform
-from anabranch.daemon.protocol import Commit, DeleteBranch, Diff, Ignored, Listing, Look, Put, RenameBranch, Request, Restore, Status
+from anabranch.daemon.protocol import (
+    Commit,
+    DeleteBranch,
+    Diff,
+    Ignored,
+    Listing,
+    Look,
+    Put,
+    Read,
+    RenameBranch,
+    Request,
+    Restore,
+    Status,
+)
 from anabranch.daemon.server import Caller, Server
 from anabranch.errors import AnabranchError, DeniedError, RefusedError
 from anabranch.fuse import pyfuse
@@ -208,7 +221,7 @@ def _handler(
     return handle
 
 
-_READS = (Status, Ignored, Diff, Look, Listing)
+_READS = (Status, Ignored, Diff, Look, Listing, Read)
 """What changes nothing, and asks for what programs have written."""
 
 
@@ -235,6 +248,8 @@ async def _perform(operations: Operations, request: Request, caller: Caller) -> 
         return None
     if isinstance(request, _READS):
         await operations.committer.launder(operations.root.branch(RefName(request.branch)))
+    if isinstance(request, Read):
+        return await operations.read_path(RefName(request.branch), request.path, request.offset, request.length)
     return perform(operations.repository, request)
 
 

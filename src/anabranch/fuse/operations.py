@@ -243,6 +243,10 @@ class Operations:
             self._read_ahead(handle, offset + length)
         return data
 
+    async def read_path(self, branch: RefName, path: bytes, offset: int, length: int) -> bytes:
+        """Repository.read_working, while others are served."""
+        return await self._with_chunks(lambda: self.repository.read_loaded(branch, path, offset, length))
+
     def _read_ahead(self, handle: Handle, offset: int) -> None:
         """Have the next chunks loaded while the kernel and the program are busy with these."""
         if not offset <= handle.ahead <= offset + 2 * AHEAD:

@@ -1,15 +1,18 @@
 """The differences of two versions, path by path, at a cost that follows the differences."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from heapq import merge
 from itertools import groupby
 from typing import TypeVar
 
-from anabranch.ids import ObjectId
+from anabranch.ids import ID_SIZE, ObjectId
 from anabranch.versions.objects import Entry, EntryKind
 from anabranch.versions.trees import EMPTY_TREE, Pair, Version
+
+NOT_STORED = b"\xff" * ID_SIZE
+"""In the place of a chunk's id: content that is not yet stored, and so differs from all that is."""
 
 
 class ChangeKind(StrEnum):
@@ -17,6 +20,8 @@ class ChangeKind(StrEnum):
 
     ADDED = "added"
     DELETED = "deleted"
+    RENAMED = "renamed"
+    """Told by renames.py only: here it is one path deleted and another one added."""
     MODIFIED = "modified"
     ATTRIBUTES = "attributes"
     TYPE = "type"
@@ -32,6 +37,12 @@ class Change:
     """Of the newer side, or of the only one."""
     old_size: int | None
     new_size: int | None
+    old_path: bytes | None = None
+    """Of what was renamed."""
+    content: bytes = field(default=b"", compare=False, repr=False)
+    """Of a file or symbolic link that is on one side only: what its content can be recognized by; empty if by nothing,
+    as an empty file, or one that is not stored yet.
+    """
 
 
 def compare(path: bytes, old: Entry | None, new: Entry | None) -> Change | None:
@@ -40,7 +51,7 @@ def compare(path: bytes, old: Entry | None, new: Entry | None) -> Change | None:
         one = new or old
         assert one is not None
         change = ChangeKind.ADDED if old is None else ChangeKind.DELETED
-        return Change(path, change, one.kind, _size(old), _size(new))
+        return Change(path, change, one.kind, _size(old), _size(new), content=_recognizable(one))
     if old.kind != new.kind:
         return Change(path, ChangeKind.TYPE, new.kind, _size(old), _size(new))
     if new.kind is EntryKind.DIRECTORY:
@@ -54,6 +65,12 @@ def compare(path: bytes, old: Entry | None, new: Entry | None) -> Change | None:
 
 def _size(entry: Entry | None) -> int | None:
     return None if entry is None or entry.kind is EntryKind.DIRECTORY else entry.size
+
+
+def _recognizable(entry: Entry) -> bytes:
+    if entry.kind is EntryKind.DIRECTORY or entry.content == NOT_STORED:
+        return b""
+    return entry.content
 
 
 def diff(old: Version, new: Version, path: bytes = b"") -> Iterator[Change]:

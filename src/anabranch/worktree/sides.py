@@ -8,8 +8,8 @@ from heapq import merge
 from operator import itemgetter
 
 from anabranch.errors import NotFoundError, UsageError
-from anabranch.ids import ID_SIZE
 from anabranch.versions import manifests
+from anabranch.versions.diff import NOT_STORED
 from anabranch.versions.manifests import Stored
 from anabranch.versions.objects import INLINE_MAX, Entry, EntryKind, Form
 from anabranch.versions.trees import EMPTY_TREE, Version
@@ -20,9 +20,6 @@ from anabranch.worktree.table import Table
 Side = Node | Entry | None
 """What is at a path: changed, clean, or nothing. A hard link's clean entry is not yet resolved."""
 Pair = tuple[bytes, Entry | None, Side]
-
-_NOT_STORED = b"\xff" * ID_SIZE
-"""In the place of a chunk's id: content that is not yet stored, and so differs from all that is."""
 
 
 def is_directory(side: Side) -> bool:
@@ -59,15 +56,27 @@ def side_link_id(side: Side) -> bytes:
 
 def side_entry(table: Table, base: Version, side: Side) -> Entry | None:
     """What is there, as a commit would hold it; content that is not stored differs from all that is."""
-    if isinstance(side, Entry) and side.kind is EntryKind.LINK:
-        side = table.nodes.get(table.clean_number(table.root, b"", side), side)
-    if side is None:
-        return None
-    if isinstance(side, Entry):
-        return base.resolve(side)[0]
+    side = _resolved(table, base, side)
+    if side is None or isinstance(side, Entry):
+        return side
     if side.kind is EntryKind.DIRECTORY:
         return Entry(side.kind, side.mode, side.uid, side.gid, side.mtime_ns, content=side.base)
     return entry_of(side, _as_stored(side.content) if side.kind is EntryKind.FILE else None)
+
+
+def side_content(table: Table, base: Version, side: Side) -> Content | None:
+    """What a file holds; None of everything else."""
+    side = _resolved(table, base, side)
+    if side is None or side.kind is not EntryKind.FILE:
+        return None
+    return StoredContent(manifests.of(side)) if isinstance(side, Entry) else side.content
+
+
+def _resolved(table: Table, base: Version, side: Side) -> Side:
+    """The file behind a hard link's clean entry, which may have changed through another name."""
+    if isinstance(side, Entry) and side.kind is EntryKind.LINK:
+        side = table.nodes.get(table.clean_number(table.root, b"", side), side)
+    return base.resolve(side)[0] if isinstance(side, Entry) else side
 
 
 def child_pairs(prefix: bytes, table: Table, old: Version, before: Entry | None, after: Side) -> Iterator[Pair]:
@@ -111,4 +120,4 @@ def _as_stored(content: Content) -> Stored:
         return content.stored
     if isinstance(content, MemoryContent) and content.size <= INLINE_MAX:
         return manifests.inline(bytes(content.data))
-    return Stored(content.size, Form.CHUNK, _NOT_STORED)
+    return Stored(content.size, Form.CHUNK, NOT_STORED)

@@ -277,7 +277,7 @@ class Table:
         named, walk = {self.root}, [self.root]
         for parent in walk:  # grows while it is walked: from the root down
             children = {child for child in self.nodes[parent].changes.values() if child != WHITEOUT} - named
-            if missing := children - self.nodes.keys():
+            if missing := {child for child in children if child not in self.nodes}:  # `-` would walk all nodes
                 raise DamagedError(
                     f"the working tree names {len(missing)} inodes that it does not hold: {min(missing)}, ..."
                 )

@@ -15,6 +15,7 @@ from anabranch.commit import Committed
 from anabranch.export import Exported
 from anabranch.ids import RefName, short
 from anabranch.repo import VersionName
+from anabranch.settings import Setting
 from anabranch.store.reindex import Rebuilt
 from anabranch.versions.diff import Change, ChangeKind
 from anabranch.versions.objects import Entry, EntryKind, Form, Tag
@@ -185,6 +186,26 @@ def reindexed_json(rebuilt: Rebuilt) -> Json:
         "lost": rebuilt.lost,
         "damaged": [msgspec.structs.asdict(damage) for damage in rebuilt.damaged],
     }
+
+
+# --- settings ---
+
+
+def settings_text(settings: Iterable[Setting]) -> str:
+    """`compression     1    (default)`: one line a key, the values in a column."""
+    return "".join(
+        f"{each.key:<16}{show_path(str(each.value).encode())}{'  (default)' * each.is_default}\n" for each in settings
+    )
+
+
+def setting_json(setting: Setting) -> Json:
+    """A setting for scripts."""
+    return {"key": setting.key, "value": setting.value, "default": setting.is_default}
+
+
+def settings_json(settings: Iterable[Setting]) -> list[Json]:
+    """All settings for scripts."""
+    return [*map(setting_json, settings)]
 
 
 # --- versions ---

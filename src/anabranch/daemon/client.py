@@ -28,6 +28,7 @@ from anabranch.daemon.protocol import (
     RenameBranch,
     Request,
     Restore,
+    SetConfig,
     Status,
     decode_reply,
     encode_request,
@@ -38,6 +39,7 @@ from anabranch.daemon.protocol import (
 from anabranch.errors import DaemonError, DeniedError, RefusedError
 from anabranch.ids import ObjectId, RefName
 from anabranch.repo import Repository
+from anabranch.settings import Setting
 from anabranch.store.layout import Layout, check
 from anabranch.versions.diff import Change
 from anabranch.versions.refs import Ref, Who
@@ -103,6 +105,10 @@ class Service(ABC):
     def restore(self, branch: RefName, source: ObjectId, paths: list[bytes], *, new_too: bool = False) -> Restored:
         """Put back into a branch what a commit holds at some paths; see Repository.restore."""
         return self._ask(Restore(branch, source, paths, new_too), Restored)
+
+    def configure(self, key: str, value: str | None, actor: str) -> Setting:
+        """Change a setting, or with None go back to its default."""
+        return self._ask(SetConfig(key, value, actor), Setting)
 
 
 class _Remote(Service):
@@ -180,6 +186,8 @@ def perform(repository: Repository, request: Request) -> object:
         case Restore():
             branch, source = RefName(request.branch), ObjectId(request.source)
             return repository.restore(branch, source, request.paths, new_too=request.new_too)
+        case SetConfig():
+            return repository.configure(request.key, request.value, request.actor)
     return None
 
 

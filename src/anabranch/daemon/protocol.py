@@ -16,7 +16,7 @@ import msgspec
 from anabranch.commit import Note
 from anabranch.errors import BY_NAME, AnabranchError, DaemonError
 
-VERSION = 2
+VERSION = 3
 _LENGTH = struct.Struct("<I")
 _MAX = 256 * 1024 * 1024
 
@@ -98,9 +98,18 @@ class Restore(msgspec.Struct, tag=True, frozen=True):
     new_too: bool = False
 
 
+class SetConfig(msgspec.Struct, tag=True, frozen=True):
+    """Change a setting, or without a value go back to its default; answers Setting."""
+
+    key: str
+    value: str | None
+    actor: str
+
+
 Request = (
     Commit | Status | Diff | CreateBranch | CreateTag | RenameBranch | DeleteBranch | DeleteTag | BringBack | Restore
-)
+    | SetConfig
+)  # fmt: skip
 
 
 class Envelope(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ thread say so; a commit is taken apart into such steps, so that a daemon can go 
 import contextlib
 import os
 import pwd
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -343,6 +343,15 @@ class Repository:
         base = self.version(tree.table.base_commit)
         planned = plan(tree.table, base, version, paths, new_too=new_too)
         return carry_out(tree, base, version, planned, Stale() if stale is None else stale)
+
+    def check_held(self, version: VersionName, paths: Iterable[bytes]) -> None:
+        """Raises NotFoundError for the first path that a version does not hold."""
+        files = self.version(version.id)
+        for path in paths:
+            if files.find(path) is None:
+                raise NotFoundError(
+                    f"{version} has no {path.decode(errors='replace')}", hint=f"'ana ls {version}' lists what it has"
+                )
 
     def save(self) -> None:
         """Make everything that is not committed durable."""

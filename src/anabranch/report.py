@@ -335,6 +335,16 @@ def ref_json(ref: Ref) -> Json:
     return {"name": ref.name, "number": None if ref.is_tag else ref.number, "id": ref.commit.hex()}
 
 
+def branches_json(refs: Iterable[Ref], current: RefName) -> list[Json]:
+    """Branches for scripts."""
+    return [{**ref_json(ref), "current": ref.name == current} for ref in refs]
+
+
+def tags_json(refs: Iterable[Ref]) -> list[Json]:
+    """Tags for scripts."""
+    return [*map(ref_json, refs)]
+
+
 def usage_text(path: bytes, entry: Entry, rows: list[tuple[bytes, Entry]]) -> str:
     """Size, number of files, name: of each child, and of all."""
     named = [*((show_path(name) + ("/" if _is_directory(row) else ""), row) for name, row in rows)]

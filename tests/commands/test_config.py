@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands.test_completion import offered
-from tests.harness import Mount, Repo, done, hinted, refused, run_ana, shell
+from tests.harness import Mount, Repo, done, hinted, refused, run_ana, shell, wait_for
 
 WORDS = random.Random(1).choices(["flight", "delayed", "JFK", "2013", "carrier", "\n"], k=400_000)
 TEXT = ",".join(WORDS)
@@ -103,6 +103,30 @@ def test_a_running_daemon_goes_by_it_at_once(mount: Mount):
     assert not [name for name in ("main", "exp") if (mount.root / name).exists()]
     mount.remount()
     assert values(mount)["author"] == ("Ann", False)
+
+
+@pytest.mark.mounted
+def test_the_next_mount_takes_as_much_memory_as_is_set_unless_it_is_told_otherwise(mount: Mount):
+    """The kernel may know 256 files for each MiB."""
+    for number in range(800):
+        (mount.main / f"{number}").touch()
+    mount.commit()
+
+    def known() -> int:
+        found = json.loads((mount.root / ".ana/stats.json").read_text())["known_inodes"]
+        assert isinstance(found, int)
+        return found
+
+    done(mount.ana("config", "memory", "1"))
+    for words, few in (([], True), (["--memory", "256"], False)):
+        mount.umount()
+        done(run_ana("mount", *words, mount.path, mount.root, cwd=Path("/")))
+        for path in mount.main.iterdir():
+            path.stat()
+        if few:
+            wait_for(lambda: known() < 300, "the kernel to forget files")
+        else:
+            assert known() >= 800
 
 
 @pytest.mark.mounted

@@ -216,9 +216,7 @@ async def _perform(operations: Operations, request: Request) -> object:
     if isinstance(request, Restore):
         area = operations.root.branch(RefName(request.branch))
         source = ObjectId(request.source)
-        done = await operations.outside.restore(area, source, request.paths, new_too=request.new_too)
-        await operations.saver.sync()  # P48: as it would without a mount
-        return done
+        return await operations.restore(area, source, request.paths, new_too=request.new_too)
     if isinstance(request, DeleteBranch):
         await operations.delete_branch(RefName(request.name), Who(request.actor, "command"))
         return None

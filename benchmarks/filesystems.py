@@ -182,7 +182,7 @@ class AnabranchMount(MountedFilesystem):
 
     def start(self) -> None:
         self.folder.mkdir(parents=True)
-        run_command([ana_command(), "init", self._repository])
+        run_command([ana_command(), "init", "--no-ignore", self._repository])
         super().start()
 
     def remount(self) -> None:

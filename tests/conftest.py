@@ -22,7 +22,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def fresh_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `ana init` makes; tests work on copies, which are quicker to have."""
     path = tmp_path_factory.mktemp("fresh") / "repo"
-    done(run_ana("init", path, cwd=path.parent))
+    done(run_ana("init", "--no-ignore", path, cwd=path.parent))
     return path
 
 

@@ -6,7 +6,8 @@ that makes the commit is written: objects that are not yet durable, log row, ref
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,11 +29,12 @@ from anabranch.worktree.branch import Branch
 from anabranch.worktree.checkpoint import Ending
 from anabranch.worktree.content import Overlays, Sources, StoredContent
 from anabranch.worktree.cuts import Cut, WorktreeRow
+from anabranch.worktree.frozen import Built, Frozen, LeftOut
 from anabranch.worktree.ingest import Ingest
 from anabranch.worktree.inodes import WHITEOUT, Inode, Node, entry_of
 from anabranch.worktree.keeper import Keeper
 from anabranch.worktree.numbers import link_name, number_row
-from anabranch.worktree.table import Built, Frozen
+from anabranch.worktree.selection import divide
 
 MESSAGE_MAX = 1024 * 1024
 """Bytes of a commit message, and of all metadata: a commit is one record, which every reader of history holds whole."""
@@ -72,6 +74,7 @@ class Candidate:
     """How many paths that are no directories changed."""
     added: int
     """Bytes that were new to the store."""
+    left: LeftOut
 
 
 class Builder:
@@ -89,26 +92,32 @@ class Builder:
         self._trees = trees
         self._chunks = contents.chunks
         self._overlays = Overlays(overlay_directory, open_files=1)
+        self._sources = Sources(contents, self._overlays)
         self._check = check
-        self._ingest = Ingest(self._chunks, Sources(contents, self._overlays), check)
+        self._ingest = Ingest(self._chunks, self._sources, check)
 
-    def build(self, frozen: Frozen, *, allow_empty: bool = False) -> Candidate:
-        """Ingest what is new, build the trees from the bottom up. Raises NothingToCommitError, unless `allow_empty`."""
+    def build(self, frozen: Frozen, paths: Collection[bytes] | None = None, *, allow_empty: bool = False) -> Candidate:
+        """Ingest what is new, build the trees from the bottom up; of `paths`, only what is there.
+
+        Raises NothingToCommitError, unless `allow_empty`, and what `divide` raises.
+        """
         base = get_commit(self._objects, frozen.base_commit)
+        before = Version(self._trees, base.root, ObjectId(base.links))
         try:
+            frozen, left = divide(frozen, before, self._sources, paths)
             contents = self._contents(frozen)
         finally:
             self._overlays.close()
         trees: dict[Inode, ObjectId] = {}
         root = self._directories(frozen, contents, trees)
         links = self._links(frozen, base, root, contents)
-        files = self._count(Version(self._trees, base.root, ObjectId(base.links)), Version(self._trees, root, links))
+        files = self._count(before, Version(self._trees, root, links))
         if files is None and not allow_empty:
-            raise NothingToCommitError("nothing to commit: the branch equals its last commit")
+            raise _nothing(left, paths)
         self._chunks.flush()
         return Candidate(
             root, links, (frozen.base_commit,), base.generation + 1, trees, contents, list(_numbers(frozen)),
-            files or 0, self._ingest.added,
+            files or 0, self._ingest.added, left,
         )  # fmt: skip
 
     def _contents(self, frozen: Frozen) -> dict[Inode, Stored]:
@@ -136,9 +145,28 @@ class Builder:
             if node.link_id:
                 rows[node.link_id] = LinkRow(_leaf(node, contents.get(ino)), node.links)
         any_links = base.root.tag(Tag.LINKS) or root.tag(Tag.LINKS)
-        names = self._trees.moved_links(base.root.tree, root.tree) if any_links else {}
+        moved = self._trees.moved_links(base.root.tree, root.tree) if any_links else {}
         links = ObjectId(base.links)
-        return self._trees.apply_links(links, rows, names) if rows or names else links
+        self._recount(links, rows, moved, all_rows=frozen.partial)
+        return self._trees.apply_links(links, rows, moved) if rows or moved else links
+
+    def _recount(
+        self,
+        links: ObjectId,
+        rows: dict[bytes, LinkRow | None],
+        moved: dict[tuple[bytes, bytes], bool],
+        *,
+        all_rows: bool,
+    ) -> None:
+        """Rows say how many names a commit holds. Where something is left out, now or before, nodes do not know."""
+        change: Counter[bytes] = Counter()
+        for (link_id, _), there in moved.items():
+            change[link_id] += 1 if there else -1
+        for link_id in {*rows, *change} if all_rows else {each for each in change if each not in rows and change[each]}:
+            old, row = self._trees.link(links, link_id), rows.get(link_id)
+            count = (old.names if old else 0) + change[link_id]
+            entry = row.entry if row else old and old.entry
+            rows[link_id] = LinkRow(entry, count) if count and entry else None
 
     def _directories(self, frozen: Frozen, contents: dict[Inode, Stored], trees: dict[Inode, ObjectId]) -> Entry:
         """Build every changed directory after those below it; returns the root's entry."""
@@ -156,21 +184,14 @@ class Builder:
                     linked = Entry(EntryKind.LINK, content=node.link_id) if node.link_id else None
                     delta.append((name, linked or _leaf(node, contents.get(child))))
             trees[directory.ino] = tree = self._apply(directory.base, delta)
-            entries[directory.ino] = self._directory_entry(directory, tree)
+            dress = Entry(
+                EntryKind.DIRECTORY, directory.mode, directory.uid, directory.gid, directory.mtime_ns, content=tree
+            )
+            entries[directory.ino] = self._trees.directory(dress, tree)
         return entries[frozen.root]
 
     def _apply(self, base: ObjectId, delta: list[tuple[bytes, Entry | None]]) -> ObjectId:
         return self._trees.apply(base, delta) if delta else base
-
-    def _directory_entry(self, node: Node, tree: ObjectId) -> Entry:
-        totals = self._trees.totals(tree)
-        extra: dict[int, int | bytes] = {
-            Tag.FILES: totals.files, Tag.SUBDIRECTORIES: totals.subdirectories, Tag.LINKS: totals.links,
-        }  # fmt: skip
-        return Entry(
-            EntryKind.DIRECTORY, node.mode, node.uid, node.gid, node.mtime_ns, totals.bytes, content=tree,
-            extra={tag: value for tag, value in extra.items() if value} or None,
-        )  # fmt: skip
 
 
 class Commits:
@@ -206,9 +227,9 @@ class Commits:
         self._keeper.cut_before_freeze(branch)
         return table.freeze()
 
-    def build(self, frozen: Frozen, *, allow_empty: bool = False) -> Candidate:
+    def build(self, frozen: Frozen, paths: Collection[bytes] | None = None, *, allow_empty: bool = False) -> Candidate:
         """Step 2, in any thread. Raises NothingToCommitError; then, as after every error, call `thaw`."""
-        return self._builder(self.check).build(frozen, allow_empty=allow_empty)
+        return self._builder(self.check).build(frozen, paths, allow_empty=allow_empty)
 
     def conclude(self, candidate: Candidate, note: Note, who: Who) -> Built:
         """Step 3, in any thread: store the commit with its note. Raises UsageError."""
@@ -219,11 +240,12 @@ class Commits:
             note.message, note.metadata,
         )  # fmt: skip
         identity = put_commit(self._objects, commit)
-        return Built(identity, candidate.links, candidate.trees, candidate.contents, candidate.numbers)
+        return Built(identity, candidate.links, candidate.trees, candidate.contents, candidate.numbers, candidate.left)
 
     def cut(self, name: RefName, built: Built) -> Cut:
         """Step 4, in the thread of the working trees: the rows that go with the commit."""
         branch = self._branch(name)
+        branch.tree.table.put_back(built.left)
         rebased = cuts.rebased_rows(branch.number, branch.tree.table.rebased(built))
         cut = self._keeper.cut()
         cut.rows |= rebased
@@ -267,8 +289,9 @@ class Commits:
         self._branch(name).tree.table.thaw()
 
     def commit(
-        self, name: RefName, note: Note, who: Who, *, any_clock: bool = False, allow_empty: bool = False
-    ) -> Committed:
+        self, name: RefName, note: Note, who: Who, *,
+        paths: Collection[bytes] | None = None, any_clock: bool = False, allow_empty: bool = False,
+    ) -> Committed:  # fmt: skip
         """All steps in one thread, for a process that serves nobody else.
 
         Raises UsageError, NothingToCommitError, and RefusedError when the clock is a day behind, unless `any_clock`.
@@ -279,7 +302,7 @@ class Commits:
         expected = self._refs.get(name).number
         frozen = self.freeze(name)
         try:
-            candidate = self.build(frozen, allow_empty=allow_empty)
+            candidate = self.build(frozen, paths, allow_empty=allow_empty)
             built = self.conclude(candidate, note, who)
             cut = self.cut(name, built)
             try:
@@ -294,6 +317,16 @@ class Commits:
         with contextlib.suppress(OSError):  # the commit is made; the next opening sweeps what this could not
             self.sweep(self._branch(name).number, ended)
         return Committed(name, number, built.commit, candidate.files, candidate.added)
+
+
+def _nothing(left: LeftOut, paths: Collection[bytes] | None) -> NothingToCommitError:
+    if paths is not None:
+        return NothingToCommitError("nothing to commit: these paths are as in the last commit, or ignored")
+    if left:
+        return NothingToCommitError(
+            "nothing to commit: all that has changed is ignored", hint="'ana status --ignored' lists it"
+        )
+    return NothingToCommitError("nothing to commit: the branch equals its last commit")
 
 
 def _leaf(node: Node, stored: Stored | None) -> Entry:

@@ -6,11 +6,13 @@ thread say so; a commit is taken apart into such steps, so that a daemon can go 
 """
 
 import contextlib
+import errno
 import os
 import pwd
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from anabranch.commit import Builder, Commits, Committed, Note
 from anabranch.errors import DamagedError, NotFoundError, RefusedError
@@ -19,7 +21,7 @@ from anabranch.settings import COMPRESSION, DEFAULT_BRANCH, KEYS, Setting, Setti
 from anabranch.store import layout as layouts
 from anabranch.store.chunks import ChunkStore
 from anabranch.store.env import Environment
-from anabranch.store.meta import TABLES, WORKTREES, ObjectStore
+from anabranch.store.meta import TABLES, WORKTREES, ObjectStore, Rows
 from anabranch.versions import manifests
 from anabranch.versions.contents import Contents
 from anabranch.versions.diff import Change, diff
@@ -28,14 +30,19 @@ from anabranch.versions.refs import Operation, Ref, Refs, Who
 from anabranch.versions.trees import EMPTY_TREE, Trees, Version
 from anabranch.worktree import checkpoint, cuts
 from anabranch.worktree.branch import Branch, new_worktree, open_worktree
-from anabranch.worktree.changes import changes, is_clean
+from anabranch.worktree.changes import changes, ignored_paths, is_clean
 from anabranch.worktree.content import Overlays, Sources
+from anabranch.worktree.ignore import NAME as IGNORE_FILE
+from anabranch.worktree.ignore import Ignored
+from anabranch.worktree.ingest import Ingest
 from anabranch.worktree.journal import Journal
 from anabranch.worktree.keeper import Keeper
 from anabranch.worktree.numbers import Numbers
 from anabranch.worktree.restore import Restored, Stale, carry_out
 from anabranch.worktree.restore_plan import plan
-from anabranch.worktree.space import Space
+from anabranch.worktree.sides import Side
+from anabranch.worktree.space import MARGIN, Space
+from anabranch.worktree.tree import WorkingTree
 
 FIRST_BRANCH = "main"
 
@@ -60,8 +67,11 @@ class VersionName:
         return self.name if self.number is None else f"{self.name}@{self.number}"
 
 
-def create(path: Path, *, branch: str = FIRST_BRANCH, source: str) -> None:
-    """Make a repository with one branch at the empty commit. Raises ExistsError, UsageError, DeniedError."""
+def create(path: Path, *, branch: str = FIRST_BRANCH, source: str, ignore: str = "") -> None:
+    """Make a repository with one branch at the empty commit, and if given, an `.anaignore` file, not committed.
+
+    Raises ExistsError, UsageError, DeniedError.
+    """
     name = ref_name(branch)
     layout = layouts.create(path)
     meta = Environment(layout.meta, TABLES)
@@ -78,6 +88,12 @@ def create(path: Path, *, branch: str = FIRST_BRANCH, source: str) -> None:
         meta.close()
     ChunkStore(path, writable=True).close()
     layouts.write_record(layout)
+    if ignore:
+        with Repository(path, writable=True) as repository:
+            tree = repository.branch(name).tree
+            file = tree.create(tree.root, IGNORE_FILE, EntryKind.FILE, 0o644, os.geteuid(), os.getegid())
+            tree.write(file.ino, 0, ignore.encode())
+            repository.settle_down()
 
 
 def user_name(uid: int) -> str:
@@ -88,25 +104,37 @@ def user_name(uid: int) -> str:
         return str(uid)
 
 
-class Repository:
-    """An open repository."""
+class Sink(Protocol):
+    """Whoever makes chunks and objects durable for a process that does not own the repository."""
 
-    def __init__(self, path: Path, *, writable: bool = False) -> None:
+    def put_chunks(self, records: list[bytes]) -> None:
+        """Keep chunks: see ChunkStore.take."""
+
+    def put_objects(self, rows: Rows) -> None:
+        """Keep objects: see ObjectStore.take."""
+
+
+class Repository:
+    """An open repository. Contents and trees can be put by its owner, and through a sink."""
+
+    def __init__(self, path: Path, *, writable: bool = False, sink: Sink | None = None) -> None:
         self.layout = layouts.check(path, writable=writable)
         self.writable = writable
         with contextlib.ExitStack() as opened:  # what was opened is closed if the rest cannot be
             try:
                 self.meta = Environment(self.layout.meta, TABLES, writable=writable, create=False)
                 opened.callback(self.meta.close)
-                self.chunks = ChunkStore(path, writable=writable)
+                self.chunks = ChunkStore(path, writable=writable, sink=None if sink is None else sink.put_chunks)
                 opened.callback(self.chunks.close)
             except OSError as error:
                 raise DamagedError(f"{path} cannot be opened: {error.strerror or error}") from error
-            self.objects = ObjectStore(self.meta)
+            self.objects = ObjectStore(self.meta, None if sink is None else sink.put_objects)
             self.refs = Refs(self.meta, self.objects)
             self.settings = Settings(self.meta)
             self.trees = Trees(self.objects)
             self.contents = Contents(self.objects, self.chunks)
+            if writable or sink is not None:
+                self.chunks.level = self.settings.get(COMPRESSION)
             if writable:
                 self._open_for_writing()
             opened.pop_all()
@@ -121,7 +149,6 @@ class Repository:
         journal.forget(journal.next)
         self.keeper = Keeper(self.meta, self.overlays, journal, self.space)
         self.commits = Commits(self.objects, self.refs, self.keeper, self.branch, self._builder, self.settings)
-        self.chunks.level = self.settings.get(COMPRESSION)
         self._remove_lost_overlays()
 
     def _builder(self, check: Callable[[], None]) -> Builder:
@@ -179,6 +206,10 @@ class Repository:
         """The files of a commit."""
         return self._version(get_commit(self.objects, identity))
 
+    def given(self, root: Entry, links: ObjectId) -> Version:
+        """The files of a root and a link tree, committed or not."""
+        return Version(self.trees, root, links)
+
     def diff(self, old: ObjectId, new: ObjectId, path: bytes = b"") -> Iterator[Change]:
         """The changes from one commit to another, at a path and below it."""
         return diff(self.version(old), self.version(new), path)
@@ -222,6 +253,10 @@ class Repository:
     def read(self, entry: Entry) -> Iterator[bytes]:
         """The content of a file's entry, piece by piece."""
         return self.contents.stream(manifests.of(entry))
+
+    def ingest(self, check: Callable[[], None]) -> Ingest:
+        """What stores contents, in one thread; `check` is called now and then, and what it raises ends it."""
+        return Ingest(self.chunks, Sources(self.contents, Overlays(self.layout.overlays, open_files=1)), check)
 
     # --- branches and tags ---
 
@@ -297,6 +332,14 @@ class Repository:
             self.refs.revive(batch, checked, who)
         return self.refs.get(checked)
 
+    def put(self, chunks: list[bytes], objects: Rows) -> None:
+        """Make durable what another process has made. Any thread. Raises DamagedError, OSError(ENOSPC)."""
+        size = sum(map(len, chunks)) + sum(len(record) for _, record in objects)
+        if self.space.free() - size < MARGIN:
+            raise OSError(errno.ENOSPC, f"the disk of {self.layout.path} is full")
+        self.chunks.take(chunks)
+        self.objects.take(objects)
+
     # --- working trees: all in one thread, but for what says otherwise ---
 
     def branch(self, name: RefName) -> Branch:
@@ -317,32 +360,46 @@ class Repository:
 
     def status(self, name: RefName) -> list[Change]:
         """The uncommitted changes of a branch."""
-        table = self.branch(name).tree.table
-        return list(changes(table, self.version(table.base_commit)))
+        tree, base = self._tree(name)
+        return list(changes(tree.table, base, ignored=Ignored(tree.table, base, tree.sources)))
+
+    def ignored(self, name: RefName) -> list[bytes]:
+        """The paths of a branch that stay out of commits; of an ignored directory its own."""
+        tree, base = self._tree(name)
+        return list(ignored_paths(tree.table, base, Ignored(tree.table, base, tree.sources)))
 
     def diff_working(self, old: ObjectId, name: RefName) -> list[Change]:
         """The changes from a commit to the working tree of a branch."""
-        table = self.branch(name).tree.table
-        return list(changes(table, self.version(table.base_commit), self.version(old)))
+        tree, base = self._tree(name)
+        return list(changes(tree.table, base, self.version(old), ignored=Ignored(tree.table, base, tree.sources)))
 
     def is_clean(self, name: RefName) -> bool:
         """Whether a branch equals its last commit."""
-        table = self.branch(name).tree.table
-        return is_clean(table, self.version(table.base_commit))
+        tree, base = self._tree(name)
+        return is_clean(tree.table, base, Ignored(tree.table, base, tree.sources))
+
+    def _tree(self, name: RefName) -> tuple[WorkingTree, Version]:
+        tree = self.branch(name).tree
+        return tree, self.version(tree.table.base_commit)
 
     def restore(
-        self, name: RefName, source: ObjectId, paths: Collection[bytes], *,
-        new_too: bool = False, stale: Stale | None = None,
+        self, name: RefName, source: Version, paths: Collection[bytes], *,
+        new_too: bool = False, kept: Collection[bytes] = (), stale: Stale | None = None,
     ) -> Restored:  # fmt: skip
-        """Put back into a branch what a version holds at some paths, and take away what it does not hold there.
+        """Put into a branch what a version holds at some paths, and take away what it does not hold there, but for what
+        is ignored, or among the paths in `kept`.
 
         All at one instant, or nothing. A path that the version does not hold at all is an error, or with `new_too`
         taken away. What a kernel must be told is added to `stale`. Raises NotFoundError, RefusedError, OSError(ENOSPC).
         """
-        tree, version = self.branch(name).tree, self.version(source)
-        base = self.version(tree.table.base_commit)
-        planned = plan(tree.table, base, version, paths, new_too=new_too)
-        return carry_out(tree, base, version, planned, Stale() if stale is None else stale)
+        tree, base = self._tree(name)
+        ignored = Ignored(tree.table, base, tree.sources)
+
+        def stays(path: bytes, side: Side) -> bool:
+            return path in kept or ignored.hides(path, side)
+
+        planned = plan(tree.table, base, source, paths, stays, new_too=new_too)
+        return carry_out(tree, base, source, planned, Stale() if stale is None else stale)
 
     def check_held(self, version: VersionName, paths: Iterable[bytes]) -> None:
         """Raises NotFoundError for the first path that a version does not hold."""
@@ -365,11 +422,12 @@ class Repository:
     # --- commits ---
 
     def commit(
-        self, name: RefName, note: Note | str, who: Who, *, any_clock: bool = False, allow_empty: bool = False
-    ) -> Committed:
-        """Make a version of a branch, in a process that serves nobody else; see Commits.commit."""
+        self, name: RefName, note: Note | str, who: Who, *,
+        paths: Collection[bytes] | None = None, any_clock: bool = False, allow_empty: bool = False,
+    ) -> Committed:  # fmt: skip
+        """Make a version of a branch, or of some paths of it, in a process that serves nobody else."""
         note = Note(note) if isinstance(note, str) else note
-        done = self.commits.commit(name, note, who, any_clock=any_clock, allow_empty=allow_empty)
+        done = self.commits.commit(name, note, who, paths=paths, any_clock=any_clock, allow_empty=allow_empty)
         with contextlib.suppress(OSError):  # the commit is made; the next opening saves what this could not
             if self.keeper.has_unsaved():
                 self.keeper.save()

@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 import msgspec
 
 from anabranch.commit import Committed
-from anabranch.export import Exported
 from anabranch.ids import RefName, short
 from anabranch.repo import VersionName
 from anabranch.settings import Setting
 from anabranch.store.reindex import Rebuilt
+from anabranch.transfer.export import Exported
+from anabranch.transfer.intake import Imported
 from anabranch.versions.diff import Change, ChangeKind
 from anabranch.versions.objects import Entry, EntryKind, Form, Tag
 from anabranch.versions.refs import Ref
@@ -144,22 +145,25 @@ def diff_json(old: str, new: str, changes: Iterable[Change]) -> Json:
     return {"from": old, "to": new, "changes": [change_json(change) for change in changes]}
 
 
-def status_text(base: VersionName, changes: list[Change]) -> str:
-    """Where a branch stands, and what is not committed."""
+def status_text(base: VersionName, changes: list[Change], ignored: list[bytes] | None = None) -> str:
+    """Where a branch stands, what is not committed, and if asked for, what is ignored."""
     head = f"On branch {base.name}, version {base} {short(base.id)}\n"
+    hidden = "" if ignored is None else f"Ignored: {plural(len(ignored), 'path')}\n"
+    hidden += "".join(f"I  {show_path(path)}\n" for path in ignored or ())
     if not changes:
-        return head + "Nothing to commit: the branch equals its last commit.\n"
-    return head + f"Uncommitted: {plural(len(changes), 'change')}\n" + "".join(diff_text(changes))
+        return head + "Nothing to commit: the branch equals its last commit.\n" + hidden
+    return head + f"Uncommitted: {plural(len(changes), 'change')}\n" + "".join(diff_text(changes)) + hidden
 
 
-def status_json(base: VersionName, changes: list[Change]) -> Json:
+def status_json(base: VersionName, changes: list[Change], ignored: list[bytes] | None = None) -> Json:
     """A status for scripts."""
-    return {
+    status: Json = {
         "branch": base.name,
         "base": version_json(base),
         "clean": not changes,
         "changes": [*map(change_json, changes)],
     }
+    return status if ignored is None else {**status, "ignored": [*map(json_path, ignored)]}
 
 
 # --- the store ---
@@ -292,6 +296,26 @@ def restored_text(branch: RefName, source: VersionName, done: Restored) -> str:
 def restored_json(branch: RefName, source: VersionName, done: Restored) -> Json:
     """A restore's result for scripts."""
     return {"branch": branch, "from": version_json(source), "files": done.files, "removed": done.removed}
+
+
+def imported_text(branch: RefName, place: bytes, done: Imported, restored: Restored) -> str:
+    """`12 files, 1.2 MB, imported to main:raw  3 changed, 1 name taken away`."""
+    failed = f"; {plural(len(done.failed), 'path')} could not be read" if done.failed else ""
+    return (
+        f"{plural(done.files, 'file')}, {size(done.size)}, imported to {branch}:{show_path(place)}"
+        f"  {restored.files} changed, {plural(restored.removed, 'name')} taken away{failed}\n"
+    )
+
+
+def imported_json(
+    branch: RefName, place: bytes, done: Imported, restored: Restored, committed: Committed | None
+) -> Json:
+    """An import's result for scripts."""
+    failed = [{**json_path(path), "error": why} for path, why in done.failed]
+    return {
+        "branch": branch, "to": json_path(place), "files": done.files, "bytes": done.size, "changed": restored.files,
+        "removed": restored.removed, "failed": failed, "commit": committed and committed_json(committed),
+    }  # fmt: skip
 
 
 def exported_text(place: str, done: Exported) -> str:

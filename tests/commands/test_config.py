@@ -139,6 +139,16 @@ def test_a_read_only_mount_shows_settings_and_takes_none(mountable: Mount):
         mountable.umount()
 
 
+def test_what_is_imported_is_compressed_as_it_is_set(repo: Repo, beside: Path):
+    added = []
+    for level, text in (("19", TEXT), ("1", "!" + TEXT.replace("K", "C"))):
+        done(repo.ana("config", "compression", level))
+        (beside / "file").write_text(text)
+        said = json.loads(done(repo.ana("import", "--commit", level, "--json", beside / "file", level)))
+        added.append(said["commit"]["added_bytes"])
+    assert added[0] < 0.9 * added[1]
+
+
 def test_tab_completes_keys_and_branches(repo: Repo):
     assert offered(repo.path, "config", "") == ["author", "default-branch", "compression", "memory"]
     assert offered(repo.path, "config", "--unset", "co") == ["compression"]

@@ -35,7 +35,7 @@ def test_mkdir_branches_from_the_last_commit_of_the_default_branch_p7(mount: Mou
 
 def test_another_default_branch_can_be_chosen_p7(tmp_path: Path, mountable: Mount):
     mountable.path = tmp_path / "trunk repo"
-    done(run_ana("init", mountable.path, "--branch", "trunk", cwd=tmp_path))
+    done(run_ana("init", "--no-ignore", mountable.path, "--branch", "trunk", cwd=tmp_path))
     mountable.mount()
     assert os.listdir(mountable.root) == ["trunk"]
     (mountable.root / "trunk/data").write_text("x")

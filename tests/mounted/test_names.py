@@ -137,7 +137,7 @@ def test_versions_count_from_the_empty_commit_p4(mount: Mount, tmp_path: Path):
     ids = {version["version"]: version["id"] for version in logs}
     assert ids["exp@0"] == ids["main@1"]
     other = Repo(tmp_path / "other")
-    done(run_ana("init", other.path, cwd=tmp_path))
+    done(run_ana("init", "--no-ignore", other.path, cwd=tmp_path))
     assert other.json("log")[0]["id"] == ids["main@0"]
 
 

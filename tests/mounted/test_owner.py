@@ -77,7 +77,7 @@ def test_a_program_that_stands_in_the_dead_mount_does_not_keep_it_from_being_lif
 
 
 def test_a_dead_mount_of_another_repository_is_not_lifted_p44(mount: Mount, tmp_path: Path):
-    done(run_ana("init", tmp_path / "second", cwd=tmp_path))
+    done(run_ana("init", "--no-ignore", tmp_path / "second", cwd=tmp_path))
     mount.kill()
     refused(run_ana("mount", tmp_path / "second", mount.root, cwd=tmp_path), 3, "dead mount")
     mount.umount()

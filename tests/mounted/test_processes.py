@@ -55,7 +55,7 @@ def test_a_mounted_repository_is_not_mounted_twice_p36(mount: Mount, tmp_path: P
 
 
 def test_another_repository_is_not_mounted_over_a_mount_p36(mount: Mount, tmp_path: Path):
-    done(run_ana("init", tmp_path / "second", cwd=tmp_path))
+    done(run_ana("init", "--no-ignore", tmp_path / "second", cwd=tmp_path))
     hinted(run_ana("mount", tmp_path / "second", mount.root, cwd=tmp_path), 3, "already mounted")
     done(run_ana("status", cwd=tmp_path / "second"))
 
@@ -188,7 +188,7 @@ def test_odd_paths_of_repository_and_mount_point(mountable: Mount, tmp_path: Pat
     folder.mkdir(parents=True)
     odd = Mount(folder / "re,po", folder / "m nt")
     odd.root.mkdir()
-    done(run_ana("init", odd.path, cwd=tmp_path))
+    done(run_ana("init", "--no-ignore", odd.path, cwd=tmp_path))
     try:
         odd.mount()
         (odd.main / "data").write_text("x")
@@ -373,7 +373,7 @@ def two(mount: Mount, tmp_path: Path) -> Iterator[tuple[Mount, Mount]]:
     """Two repositories, mounted beside each other."""
     other = Mount(tmp_path / "second", tmp_path / "mnt2")
     other.root.mkdir()
-    done(run_ana("init", other.path, cwd=tmp_path))
+    done(run_ana("init", "--no-ignore", other.path, cwd=tmp_path))
     try:
         other.mount()
         yield mount, other

@@ -157,7 +157,7 @@ class Branch:
         source = self.repository.resolve(revision or self.name).id
         encoded = [os.fsencode(path) for path in paths]
         stale = Stale()
-        self.repository.restore(self.name, source, encoded, new_too=new_too, stale=stale)
+        self.repository.restore(self.name, self.repository.version(source), encoded, new_too=new_too, stale=stale)
         return stale
 
     def commit_nothing(self) -> None:

@@ -29,6 +29,8 @@ class Item:
     children: dict[bytes, "Item"] = field(default_factory=dict)
     linked: bool = False
     """Whether it ever had a second name."""
+    link_id: bytes = b""
+    """What its names hold then, as it was seen."""
 
     @property
     def is_directory(self) -> bool:
@@ -237,6 +239,45 @@ def _groups(root: Item | None) -> set[frozenset[Path]]:
         if not item.is_directory:
             names.setdefault(id(item), set()).add(path)
     return {frozenset(paths) for paths in names.values() if len(paths) > 1}
+
+
+def selected(old: Item | None, new: Item, asked: set[Path]) -> Item:
+    """What a commit of some paths holds: there it is as it is now, elsewhere as in the last commit.
+
+    All names of one file hold the same: what it is now, if any of its committed names is asked for.
+    """
+    now = {item.link_id: item for _, item in walk(new) if item.link_id}
+
+    def is_asked(path: Path) -> bool:
+        return any(path[: len(top)] == top for top in asked)
+
+    asked_for = {item.link_id for root in (old, new) if root for path, item in walk(root) if is_asked(path)}
+
+    def as_it_was(item: Item) -> Item:
+        if item.is_directory:
+            children = {name: as_it_was(child) for name, child in item.children.items()}
+            return Item(item.kind, item.mode, item.ino, item.mtime_ns, children=children)
+        return now.get(item.link_id, item) if item.link_id in asked_for else item
+
+    def merge(path: Path, before: Item | None, after: Item | None) -> Item | None:
+        leads = any(top[: len(path)] == path for top in asked)
+        if is_asked(path) and (after is None or not after.is_directory):
+            return after
+        if not is_asked(path) and not (after is not None and after.is_directory and leads):
+            return before and as_it_was(before)
+        assert after is not None
+        was = before if before is not None and before.is_directory else None
+        dressed = after if is_asked(path) or was is None else was
+        children = {}
+        for name in (was.children.keys() if was else set()) | after.children.keys():
+            child = merge((*path, name), was and was.children.get(name), after.children.get(name))
+            if child is not None:
+                children[name] = child
+        return Item(after.kind, dressed.mode, after.ino, dressed.mtime_ns, children=children)
+
+    merged = merge((), old, new)
+    assert merged is not None
+    return merged
 
 
 def set_user_bits_dropped(mode: int) -> int:

@@ -82,7 +82,7 @@ def test_a_restore_returns_when_no_process_can_see_an_old_name_any_more(
 
     async def run(clock: trio.testing.MockClock) -> float:
         before = trio.current_time()
-        await outside.restore(area, main.repository.resolve("main").id, [b""])
+        await outside.restore(area, main.repository.version(main.repository.resolve("main").id), [b""])
         return trio.current_time() - before
 
     clock = trio.testing.MockClock(autojump_threshold=0.01)

@@ -23,7 +23,7 @@ def fill_and_delete(path: Path) -> None:
     with environment.write() as batch:
         for n in range(KEPT, 3_000):
             batch.delete("rows", b"%06d" % n)
-    environment._env.close()
+    environment._handle.close()
 
 
 @pytest.fixture

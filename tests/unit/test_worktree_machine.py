@@ -33,13 +33,13 @@ from anabranch.versions.manifests import Stored
 from anabranch.versions.objects import INLINE_MAX, Entry, EntryKind
 from anabranch.worktree import settle
 from anabranch.worktree.cuts import Cut, overlays_of
-from anabranch.worktree.inodes import Attributes, Inode
+from anabranch.worktree.frozen import Built, Frozen
+from anabranch.worktree.inodes import Attributes, Inode, Node
 from anabranch.worktree.keeper import Taken
 from anabranch.worktree.restore import Stale
-from anabranch.worktree.table import Built, Frozen
 from anabranch.worktree.tree import RENAME_EXCHANGE, AttributeChanges, WorkingTree
 from tests.unit.helpers import GID, MAIN, UID, WHO, CoarseClock, T, examples, make_repository, random_bytes, scratch
-from tests.unit.model import Item, Model, Path, changes, differences, link_counts, walk
+from tests.unit.model import Item, Model, Path, changes, differences, link_counts, selected, walk
 
 NAMES = [b"a", b"b", b"c", b"d", b"e", b"data.csv", b"\xff\xfe"]
 MODES = [0o644, 0o600, 0o755]
@@ -96,6 +96,8 @@ class Commit:
     frozen: Frozen
     root: Item
     expected: int
+    paths: list[bytes] | None = None
+    """Of a commit of some paths."""
     candidate: Candidate | None = None
     built: Built | None = None
     cut: Cut | None = None
@@ -339,12 +341,12 @@ class WorkingTreeMachine(RuleBasedStateMachine):
 
     # --- a commit, step by step ---
 
-    @rule(odd=odds)
-    def step(self, odd: int) -> None:
+    @rule(odd=odds, pick=picks, other=picks)
+    def step(self, odd: int, pick: int, other: int) -> None:
         """The next step of a commit, or, at odds of one in ten, its failure."""
         commit = self.commit
         if commit is None:
-            self._freeze()
+            self._freeze(self._paths(pick, other) if odd > 5 else None)
         elif commit.number is not None:
             self._advance(commit)
         elif odd == 0:
@@ -358,10 +360,22 @@ class WorkingTreeMachine(RuleBasedStateMachine):
         elif self.saving is None and self.taking is None:  # the saver's locks are free
             self._conclude(commit, commit.candidate)
 
-    def _freeze(self) -> None:
+    def _paths(self, *picks: int) -> list[bytes]:
+        """Some paths: of what is there, and of what the last commit has."""
+        roots = [root for root in (self.state.committed, self.model.root) if root is not None]
+        found = sorted({path for root in roots for path, _ in walk(root)}) or [()]
+        return [b"/".join(found[pick % len(found)]) for pick in picks]
+
+    def _freeze(self, paths: list[bytes] | None) -> None:
         expected = self.repository.refs.get(self.state.name).number
         frozen = self.repository.commits.freeze(self.state.name)
-        self.commit = Commit(self.state, frozen, self._observed().copy(), expected)
+        self.commit = Commit(self.state, frozen, self._to_commit(paths), expected, paths)
+
+    def _to_commit(self, paths: list[bytes] | None) -> Item:
+        root = self._observed()
+        if paths is None:
+            return root.copy()
+        return selected(self.state.committed, root, {tuple(filter(None, path.split(b"/"))) for path in paths}).copy()
 
     def _thaw(self, commit: Commit) -> None:
         self.repository.commits.thaw(commit.state.name)
@@ -370,9 +384,12 @@ class WorkingTreeMachine(RuleBasedStateMachine):
     def _build(self, commit: Commit) -> None:
         changed = changes(commit.state.committed, commit.root)
         try:
-            commit.candidate = self.repository.commits.build(commit.frozen)
+            commit.candidate = self.repository.commits.build(commit.frozen, commit.paths)
         except NothingToCommitError:
             assert not changed
+            self._thaw(commit)
+        except RefusedError:  # a part of a directory that was renamed
+            assert commit.paths is not None
             self._thaw(commit)
         else:
             assert changed
@@ -402,21 +419,24 @@ class WorkingTreeMachine(RuleBasedStateMachine):
         self._holds(self.repository, commit.state.versions[-1])
 
     @precondition(lambda self: self.commit is None and self.saving is None and self.taking is None)
-    @rule()
-    def commit_at_once(self) -> None:
-        root = self._observed().copy()
+    @rule(pick=picks, other=picks, partly=st.booleans())
+    def commit_at_once(self, pick: int = 0, other: int = 0, partly: bool = False) -> None:
+        paths = self._paths(pick, other) if partly else None
+        root = self._to_commit(paths)
         changed = changes(self.state.committed, root)
         try:
-            done = self.repository.commit(self.state.name, "at once", WHO)
+            done = self.repository.commit(self.state.name, "at once", WHO, paths=paths)
         except NothingToCommitError:
             assert not changed
+        except RefusedError:  # a part of a directory that was renamed
+            assert partly
         else:
             assert changed
             differing = differences(self.state.committed, root)
             assert done.files == sum(1 for path in differing if not self._only_directory(path, root))
             self.moment = self._moment()
             self.state.versions.append(Version(done.number, done.id, root))
-            assert not self.repository.status(self.state.name)
+            assert partly or not self.repository.status(self.state.name)
 
     def _only_directory(self, path: Path, root: Item) -> bool:
         sides = [dict(walk(side)).get(path) for side in (self.state.committed, root) if side is not None]
@@ -429,7 +449,7 @@ class WorkingTreeMachine(RuleBasedStateMachine):
         chosen = self.state.versions[version % len(self.state.versions)]
         places = [path for path, _ in walk(chosen.root)]
         path = () if whole or not places else places[pick % len(places)]
-        arguments = self.state.name, chosen.commit, [b"/".join(path)]
+        arguments = self.state.name, self.repository.version(chosen.commit), [b"/".join(path)]
         if any(not item.is_directory for item in self.model.above(path)):
             with pytest.raises(RefusedError):
                 self.repository.restore(*arguments)
@@ -611,7 +631,8 @@ class WorkingTreeMachine(RuleBasedStateMachine):
         name = RefName(f"branch{len(self.states)}")
         self.repository.create_branch(name, version.commit, WHO)
         model = Model(_without_numbers(version.root))
-        self.state = self.states[name] = State(name, model, [Version(0, version.commit, version.root)])
+        self.state = self.states[name] = State(name, model)
+        self.state.versions.append(Version(0, version.commit, self._observed().copy()))
 
     @rule(pick=picks)
     def switch(self, pick: int) -> None:
@@ -665,6 +686,8 @@ class WorkingTreeMachine(RuleBasedStateMachine):
             item.ino = attributes.ino
         if item.mtime_ns is None:
             item.mtime_ns = attributes.mtime_ns
+        assert isinstance(attributes, Node)
+        item.link_id = attributes.link_id
         assert (attributes.ino, attributes.mtime_ns) == (item.ino, item.mtime_ns)
         assert (attributes.kind, attributes.mode) == (item.kind, item.mode)
         assert attributes.links == counts.get(id(item), 0)

@@ -162,6 +162,17 @@ def pairs(words: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
+def split_target(target: str) -> tuple[str, bytes]:
+    """The revision and the path of REV:PATH. A time may hold colons itself: `main@2026-11-20T10:00:00Z:path`."""
+    at = target.find("Z:") + 1 if "@" in target.partition(":")[0] and "T" in target.partition(":")[0] else 0
+    if at == 0 and target.count(":") and target.endswith("Z") and "T" in target.partition(":")[0]:
+        return target, b""
+    colon = target.find(":", at)
+    if colon < 0:
+        return target, b""
+    return target[:colon], target[colon + 1 :].encode(errors="surrogateescape").strip(b"/")
+
+
 class EnoughError(Exception):
     """Whoever reads our output has closed it: `ana log | head`. No failure."""
 

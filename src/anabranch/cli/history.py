@@ -1,22 +1,17 @@
 """ana log, show, ls, cat: reading versions, without a mount."""
 
-import signal
-import sys
-import threading
 from itertools import islice, takewhile
 from pathlib import Path
 
 import click
 
-from anabranch import export, report
+from anabranch import report
 from anabranch.cli import completion
-from anabranch.cli.context import EnoughError, find, pairs, show, show_bytes, show_json
+from anabranch.cli.context import find, pairs, show, show_bytes, show_json, split_target
 from anabranch.cli.options import branch_option, json_option, repository_option
-from anabranch.errors import DamagedError, UsageError
+from anabranch.errors import UsageError
 from anabranch.ids import parse_time
-from anabranch.repo import Repository
-from anabranch.versions.objects import Entry, EntryKind
-from anabranch.versions.trees import Version
+from anabranch.versions.objects import EntryKind
 
 
 @click.command()
@@ -107,7 +102,7 @@ def ls(target: str, repository: Path | None, as_json: bool) -> None:
     \b
     Examples: ana ls main@3; ana ls v1.0:raw/2026
     """
-    revision, path = _split(target)
+    revision, path = split_target(target)
     with find(repository, None).reading() as history:
         version = history.version(history.resolve(revision).id)
         entry = version.at(path)
@@ -131,7 +126,7 @@ def du(target: str, repository: Path | None, as_json: bool) -> None:
     \b
     Examples: ana du main; ana du v1.0:raw
     """
-    revision, path = _split(target)
+    revision, path = split_target(target)
     with find(repository, None).reading() as history:
         version = history.version(history.resolve(revision).id)
         entry = version.at(path)
@@ -143,60 +138,6 @@ def du(target: str, repository: Path | None, as_json: bool) -> None:
         show(report.usage_text(path, entry, rows))
 
 
-@click.command(name="export")
-@click.argument("target", metavar="REV[:PATH]", shell_complete=completion.revisions)
-@click.argument("place", metavar="DEST")
-@repository_option
-@json_option
-def export_version(target: str, place: str, repository: Path | None, as_json: bool) -> None:
-    """Write what a version holds into the new directory DEST; or as a tar file, when DEST ends with .tar or is -.
-
-    Links, times and permissions are kept, as root owners too. What was written is read back and compared. No mount is
-    needed.
-
-    \b
-    Examples: ana export main@3 /tmp/flights; ana export v1.0:raw - | ssh host tar -x
-    """
-    if as_json and place == "-":
-        raise UsageError("--json would get into the tar stream", hint="export to a file")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # nothing is left behind
-    revision, path = _split(target)
-    with find(repository, None).reading() as history:
-        version = history.version(history.resolve(revision).id)
-        top = version.at(path)
-        bar = click.progressbar(length=top.size, label=f"exporting {target}", file=sys.stderr, hidden=not _is_watched())
-        lock = threading.Lock()
-
-        def progress(count: int) -> None:
-            with lock:
-                bar.update(count)
-
-        with bar:
-            done = _write(history, version, top, place, progress)
-    for failed, why in done.failed:
-        click.echo(f"ana: {report.show_path(failed)}: {why}", err=True)
-    if as_json:
-        show_json(report.exported_json(place, done))
-    elif place != "-":
-        show(report.exported_text(place, done))
-    if done.failed:
-        sys.exit(DamagedError.exit_code)
-
-
-def _is_watched() -> bool:
-    return sys.stderr.isatty()
-
-
-def _write(history: Repository, version: Version, top: Entry, place: str, progress: export.Progress) -> export.Exported:
-    if place == "-":
-        try:
-            return export.to_tar(history, version, top, sys.stdout.buffer, progress)
-        except BrokenPipeError:
-            raise EnoughError from None
-    write = export.to_tar_file if place.endswith(".tar") else export.to_directory
-    return write(history, version, top, Path(place), progress)
-
-
 @click.command()
 @click.argument("target", metavar="REV:PATH", shell_complete=completion.revisions)
 @repository_option
@@ -206,7 +147,7 @@ def cat(target: str, repository: Path | None) -> None:
     \b
     Example: ana cat main@3:flights.csv | head
     """
-    revision, path = _split(target)
+    revision, path = split_target(target)
     if not path:
         raise UsageError(f"{target} names no file", hint="write REV:PATH, for example main@3:flights.csv")
     with find(repository, None).reading() as history:
@@ -215,14 +156,3 @@ def cat(target: str, repository: Path | None) -> None:
             raise UsageError(f"{target} is not a file", hint=f"ana ls {target}")
         for piece in history.read(entry):
             show_bytes(piece)
-
-
-def _split(target: str) -> tuple[str, bytes]:
-    """Revision and path. A time may hold colons itself: `main@2026-11-20T10:00:00Z:path`."""
-    at = target.find("Z:") + 1 if "@" in target.partition(":")[0] and "T" in target.partition(":")[0] else 0
-    if at == 0 and target.count(":") and target.endswith("Z") and "T" in target.partition(":")[0]:
-        return target, b""
-    colon = target.find(":", at)
-    if colon < 0:
-        return target, b""
-    return target[:colon], target[colon + 1 :].encode(errors="surrogateescape").strip(b"/")

@@ -21,6 +21,7 @@ from anabranch.daemon import guard, mounts, users
 from anabranch.daemon import lock as locks
 from anabranch.errors import BY_NAME, AnabranchError, DaemonError, DeniedError, NotFoundError, RefusedError, UsageError
 from anabranch.store.layout import Layout, check
+from anabranch.worktree import ignore
 from anabranch.worktree.checkpoint import Recovered
 
 _LOG_BYTES = 4 * 1024 * 1024
@@ -61,14 +62,15 @@ class _Options:
 @click.command()
 @click.argument("repository", type=click.Path(path_type=Path, readable=False), metavar="REPO")
 @click.option("--branch", default=repo.FIRST_BRANCH, show_default=True, help="The name of the first branch.")
-def init(repository: Path, branch: str) -> None:
-    """Make an empty repository in the folder REPO.
+@click.option("--no-ignore", is_flag=True, help="Make no .anaignore file.")
+def init(repository: Path, branch: str, no_ignore: bool) -> None:
+    """Make a repository in the folder REPO. Its branch is empty but for a first .anaignore, not yet committed.
 
     \b
     Example: ana init /data/repo
     """
     path = Path(os.path.abspath(repository))
-    repo.create(path, branch=branch, source="command")
+    repo.create(path, branch=branch, source="command", ignore="" if no_ignore else ignore.FIRST)
     click.echo(f"{path} is a repository now, with the branch {branch}. To use it: ana mount {repository} DIR")
 
 

@@ -22,12 +22,13 @@ from anabranch.worktree.restore import Restored
 @repository_option
 @branch_option
 @json_option
-def status(repository: Path | None, branch: str | None, as_json: bool) -> None:
+@click.option("--ignored", "with_ignored", is_flag=True, help="Also list what .anaignore files keep out of commits.")
+def status(repository: Path | None, branch: str | None, as_json: bool, with_ignored: bool) -> None:
     """Show what is not committed on a branch.
 
     \b
-    A added, D deleted, M modified, T other type, a attributes only.
-    Example: ana status -b exp
+    A added, D deleted, M modified, T other type, a attributes only, I ignored.
+    Examples: ana status -b exp; ana status --ignored
     """
     where = find(repository, branch)
     with where.reading() as history:
@@ -35,13 +36,15 @@ def status(repository: Path | None, branch: str | None, as_json: bool) -> None:
         base = history.resolve(name)
     with where.service() as service:
         changes = service.status(name)
+        ignored = service.ignored(name) if with_ignored else None
     if as_json:
-        show_json(report.status_json(base, changes))
+        show_json(report.status_json(base, changes, ignored))
     else:
-        show(report.status_text(base, changes))
+        show(report.status_text(base, changes, ignored))
 
 
 @click.command()
+@click.argument("paths", nargs=-1, metavar="[PATH...]", shell_complete=completion.files)
 @click.option("-m", "--message", required=True, metavar="TEXT", help="What changed.")
 @click.option("--meta", multiple=True, metavar="KEY=VALUE", help="Something to keep with the version; repeatable.")
 @click.option("--author", default="", metavar="NAME", help="Who made what is committed; default: who commits.")
@@ -51,6 +54,7 @@ def status(repository: Path | None, branch: str | None, as_json: bool) -> None:
 @branch_option
 @json_option
 def commit(
+    paths: tuple[str, ...],
     message: str,
     meta: tuple[str, ...],
     author: str,
@@ -60,18 +64,20 @@ def commit(
     branch: str | None,
     as_json: bool,
 ) -> None:
-    """Make a version of everything on a branch, as it is at this instant.
+    """Make a version of everything on a branch, as it is at this instant; of PATHs, if given, only of what is there.
 
     \b
     Examples: ana commit -m "flights of January"; ana commit -m "nightly" --meta run=412 --meta source=bts
+              ana commit raw/2026 -m "only what came today"
     Exit code 1: there was nothing to commit.
     """
     note = check_note(Note(message, author, pairs(meta)))
     where = find(repository, branch)
     with where.reading() as history:
         name = where.branch_to_change(history)
+    some = [where.to_change(path) for path in paths] or None
     with where.service() as service:
-        done = service.commit(name, note, actor(), any_clock=any_clock, allow_empty=allow_empty)
+        done = service.commit(name, note, actor(), paths=some, any_clock=any_clock, allow_empty=allow_empty)
     if as_json:
         show_json(report.committed_json(done))
     else:
@@ -100,9 +106,10 @@ def restore(words: tuple[str, ...], repository: Path | None, branch: str | None,
             _check_first_word(history, where, name, words)
         source = history.resolve(words[0] if len(words) > 1 else name)
         paths = [where.to_change(word) for word in words[1:] or words]
+        version = history.version(source.id)
         history.check_held(source, paths)
     with where.service() as service:
-        done = service.restore(name, source.id, paths)
+        done = service.restore(name, version, paths)
     _show_restored(name, source, done, as_json=as_json)
 
 
@@ -138,9 +145,10 @@ def discard(paths: tuple[str, ...], repository: Path | None, branch: str | None,
     with where.reading() as history:
         name = where.branch_to_change(history)
         source = history.resolve(name)
+        version = history.version(source.id)
     inside = [where.to_change(path) for path in paths] or [b""]
     with where.service() as service:
-        done = service.restore(name, source.id, inside, new_too=True)
+        done = service.restore(name, version, inside, new_too=True)
     _show_restored(name, source, done, as_json=as_json)
 
 

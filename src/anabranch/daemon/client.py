@@ -5,7 +5,7 @@
 
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import NoneType
@@ -25,6 +25,8 @@ from anabranch.daemon.protocol import (
     DeleteBranch,
     DeleteTag,
     Diff,
+    Ignored,
+    Put,
     RenameBranch,
     Request,
     Restore,
@@ -41,8 +43,10 @@ from anabranch.ids import ObjectId, RefName
 from anabranch.repo import Repository
 from anabranch.settings import Setting
 from anabranch.store.layout import Layout, check
+from anabranch.store.meta import Rows
 from anabranch.versions.diff import Change
 from anabranch.versions.refs import Ref, Who
+from anabranch.versions.trees import Version
 from anabranch.worktree.checkpoint import Recovered
 from anabranch.worktree.restore import Restored
 
@@ -65,14 +69,19 @@ class Service(ABC):
         """Have a request carried out."""
 
     def commit(
-        self, branch: RefName, note: Note, actor: str, *, any_clock: bool = False, allow_empty: bool = False
-    ) -> Committed:
-        """Commit a branch."""
-        return self._ask(Commit(branch, note, actor, any_clock, allow_empty), Committed)
+        self, branch: RefName, note: Note, actor: str, *,
+        paths: list[bytes] | None = None, any_clock: bool = False, allow_empty: bool = False,
+    ) -> Committed:  # fmt: skip
+        """Commit a branch, or only some paths of it."""
+        return self._ask(Commit(branch, note, actor, paths, any_clock, allow_empty), Committed)
 
     def status(self, branch: RefName) -> list[Change]:
         """The uncommitted changes of a branch."""
         return self._ask(Status(branch), list[Change])
+
+    def ignored(self, branch: RefName) -> list[bytes]:
+        """The paths of a branch that stay out of commits."""
+        return self._ask(Ignored(branch), list[bytes])
 
     def diff(self, old: ObjectId, branch: RefName) -> list[Change]:
         """The changes from a commit to the working tree of a branch."""
@@ -102,9 +111,19 @@ class Service(ABC):
         """Make a deleted branch again, where it stood."""
         return self._ask(BringBack(name, actor), Ref)
 
-    def restore(self, branch: RefName, source: ObjectId, paths: list[bytes], *, new_too: bool = False) -> Restored:
-        """Put back into a branch what a commit holds at some paths; see Repository.restore."""
-        return self._ask(Restore(branch, source, paths, new_too), Restored)
+    def restore(
+        self, branch: RefName, source: Version, paths: list[bytes], *, new_too: bool = False, kept: Sequence[bytes] = ()
+    ) -> Restored:
+        """Put into a branch what a version holds at some paths; see Repository.restore."""
+        return self._ask(Restore(branch, source.root, source.links, paths, new_too, list(kept)), Restored)
+
+    def put_chunks(self, records: list[bytes]) -> None:
+        """Make chunks durable; see ChunkStore.take."""
+        self._ask(Put(chunks=records), NoneType)
+
+    def put_objects(self, rows: Rows) -> None:
+        """Make objects durable; see ObjectStore.take."""
+        self._ask(Put(objects=list(rows)), NoneType)
 
     def configure(self, key: str, value: str | None, actor: str) -> Setting:
         """Change a setting, or with None go back to its default."""
@@ -143,8 +162,9 @@ class _Local(Service):
         self.recovered = repository.recovered
 
     def commit(
-        self, branch: RefName, note: Note, actor: str, *, any_clock: bool = False, allow_empty: bool = False
-    ) -> Committed:
+        self, branch: RefName, note: Note, actor: str, *,
+        paths: list[bytes] | None = None, any_clock: bool = False, allow_empty: bool = False,
+    ) -> Committed:  # fmt: skip
         """Refused beside a dead mount: who has just written there means a commit of that, not of what is left."""
         path = self._repository.layout.path
         for known in mounts.all_mounts():
@@ -153,7 +173,7 @@ class _Local(Service):
                     f"the daemon of the mount at {known.directory} died; what it had not saved yet is gone",
                     hint=f"ana mount {path} {known.directory} brings the rest back: look at it, then commit",
                 )
-        return super().commit(branch, note, actor, any_clock=any_clock, allow_empty=allow_empty)
+        return super().commit(branch, note, actor, paths=paths, any_clock=any_clock, allow_empty=allow_empty)
 
     def _ask(self, request: Request, kind: type[T]) -> T:
         return msgspec.msgpack.decode(msgspec.msgpack.encode(perform(self._repository, request)), type=kind)
@@ -165,10 +185,13 @@ def perform(repository: Repository, request: Request) -> object:
         case Commit():
             name, who = RefName(request.branch), Who(request.actor, "command")
             return repository.commit(
-                name, request.note, who, any_clock=request.any_clock, allow_empty=request.allow_empty
-            )
+                name, request.note, who,
+                paths=request.paths, any_clock=request.any_clock, allow_empty=request.allow_empty,
+            )  # fmt: skip
         case Status():
             return repository.status(RefName(request.branch))
+        case Ignored():
+            return repository.ignored(RefName(request.branch))
         case Diff():
             return repository.diff_working(ObjectId(request.old), RefName(request.branch))
         case CreateBranch():
@@ -183,9 +206,13 @@ def perform(repository: Repository, request: Request) -> object:
             repository.delete_tag(request.name, Who(request.actor, "command"))
         case BringBack():
             return repository.bring_back(request.name, Who(request.actor, "command"))
+        case Put():
+            repository.put(request.chunks, request.objects)
         case Restore():
-            branch, source = RefName(request.branch), ObjectId(request.source)
-            return repository.restore(branch, source, request.paths, new_too=request.new_too)
+            source = repository.given(request.root, ObjectId(request.links))
+            return repository.restore(
+                RefName(request.branch), source, request.paths, new_too=request.new_too, kept=request.kept
+            )
         case SetConfig():
             return repository.configure(request.key, request.value, request.actor)
     return None

@@ -15,6 +15,7 @@ import msgspec
 
 from anabranch.commit import Note
 from anabranch.errors import BY_NAME, AnabranchError, DaemonError
+from anabranch.versions.objects import Entry
 
 VERSION = 3
 _LENGTH = struct.Struct("<I")
@@ -22,17 +23,24 @@ _MAX = 256 * 1024 * 1024
 
 
 class Commit(msgspec.Struct, tag=True, frozen=True):
-    """Commit a branch; answers Committed."""
+    """Commit a branch, or only some paths of it; answers Committed."""
 
     branch: str
     note: Note
     actor: str
+    paths: list[bytes] | None = None
     any_clock: bool = False
     allow_empty: bool = False
 
 
 class Status(msgspec.Struct, tag=True, frozen=True):
     """The uncommitted changes of a branch; answers a list of Change."""
+
+    branch: str
+
+
+class Ignored(msgspec.Struct, tag=True, frozen=True):
+    """What of a branch stays out of commits; answers a list of paths."""
 
     branch: str
 
@@ -89,13 +97,24 @@ class BringBack(msgspec.Struct, tag=True, frozen=True):
     actor: str
 
 
+class Put(msgspec.Struct, tag=True, frozen=True):
+    """Make records of chunks, and rows of objects, durable; answers nothing."""
+
+    chunks: list[bytes] = []
+    objects: list[tuple[bytes, bytes]] = []
+
+
 class Restore(msgspec.Struct, tag=True, frozen=True):
-    """Put back into a branch what a commit holds at some paths; answers Restored."""
+    """Put into a branch what a version holds at some paths; answers Restored. The version need not be committed: its
+    root and its link tree were put before.
+    """
 
     branch: str
-    source: bytes
+    root: Entry
+    links: bytes
     paths: list[bytes]
     new_too: bool = False
+    kept: list[bytes] = []
 
 
 class SetConfig(msgspec.Struct, tag=True, frozen=True):
@@ -107,9 +126,20 @@ class SetConfig(msgspec.Struct, tag=True, frozen=True):
 
 
 Request = (
-    Commit | Status | Diff | CreateBranch | CreateTag | RenameBranch | DeleteBranch | DeleteTag | BringBack | Restore
+    Commit
+    | Status
+    | Ignored
+    | Diff
+    | CreateBranch
+    | CreateTag
+    | RenameBranch
+    | DeleteBranch
+    | DeleteTag
+    | BringBack
+    | Put
+    | Restore
     | SetConfig
-)  # fmt: skip
+)
 
 
 class Envelope(msgspec.Struct, frozen=True):

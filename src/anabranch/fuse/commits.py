@@ -181,7 +181,10 @@ class Committer:
         finally:
             lock.release()
 
-    async def prepare(self, area: BranchArea, *, any_clock: bool = False, allow_empty: bool = False) -> Prepared:
+    async def prepare(
+        self, area: BranchArea, *,
+        paths: list[bytes] | None = None, any_clock: bool = False, allow_empty: bool = False,
+    ) -> Prepared:  # fmt: skip
         """Freeze the branch and build what a commit of it holds. Raises NothingToCommitError, RefusedError, OSError."""
         self._check_going_on()
         if not any_clock:
@@ -195,7 +198,7 @@ class Committer:
                 frozen = self._commits.freeze(name)
             try:
                 candidate = await trio.to_thread.run_sync(
-                    partial(self._commits.build, frozen, allow_empty=allow_empty), limiter=self._builders
+                    partial(self._commits.build, frozen, paths, allow_empty=allow_empty), limiter=self._builders
                 )
                 self._check_going_on()
             except BaseException:
@@ -243,8 +246,9 @@ class Committer:
         self._locks[prepared.area].release()
 
     async def commit(
-        self, area: BranchArea, note: Note, who: Who, *, any_clock: bool, allow_empty: bool = False
-    ) -> Committed:
+        self, area: BranchArea, note: Note, who: Who, *,
+        paths: list[bytes] | None = None, any_clock: bool, allow_empty: bool = False,
+    ) -> Committed:  # fmt: skip
         """Prepare and finish in one."""
-        prepared = await self.prepare(area, any_clock=any_clock, allow_empty=allow_empty)
+        prepared = await self.prepare(area, paths=paths, any_clock=any_clock, allow_empty=allow_empty)
         return await self.finish(prepared, note, who)

@@ -17,7 +17,7 @@ from anabranch.commit import check_note
 from anabranch.daemon import guard, mounts
 from anabranch.daemon import lock as locks
 from anabranch.daemon.client import perform
-from anabranch.daemon.protocol import Commit, DeleteBranch, Diff, RenameBranch, Request, Restore, Status
+from anabranch.daemon.protocol import Commit, DeleteBranch, Diff, Ignored, Put, RenameBranch, Request, Restore, Status
 from anabranch.daemon.server import Server
 from anabranch.errors import AnabranchError, DeniedError, RefusedError
 from anabranch.fuse import pyfuse
@@ -198,8 +198,10 @@ def _handler(operations: Operations, options: Options, token: trio.lowlevel.Trio
     """Carry requests of other processes out in the loop, where the working trees live."""
 
     def handle(request: Request) -> object:
-        if options.read_only and not isinstance(request, (Status, Diff)):
+        if options.read_only and not isinstance(request, (Status, Ignored, Diff)):
             raise RefusedError("the repository is mounted read-only", hint="unmount it, then mount it without that")
+        if isinstance(request, Put):  # no working tree is touched
+            return perform(operations.repository, request)
         return trio.from_thread.run(partial(_perform, operations, request), trio_token=token)
 
     return handle
@@ -211,19 +213,20 @@ async def _perform(operations: Operations, request: Request) -> object:
         area = operations.root.branch(RefName(request.branch))
         who = Who(request.actor, "command")
         return await operations.committer.commit(
-            area, request.note, who, any_clock=request.any_clock, allow_empty=request.allow_empty
-        )
+            area, request.note, who,
+            paths=request.paths, any_clock=request.any_clock, allow_empty=request.allow_empty,
+        )  # fmt: skip
     if isinstance(request, Restore):
         area = operations.root.branch(RefName(request.branch))
-        source = ObjectId(request.source)
-        return await operations.restore(area, source, request.paths, new_too=request.new_too)
+        source = operations.repository.given(request.root, ObjectId(request.links))
+        return await operations.restore(area, source, request.paths, new_too=request.new_too, kept=request.kept)
     if isinstance(request, DeleteBranch):
         await operations.delete_branch(RefName(request.name), Who(request.actor, "command"))
         return None
     if isinstance(request, RenameBranch):
         await operations.rename_branch(RefName(request.old), ref_name(request.new), Who(request.actor, "command"))
         return None
-    if isinstance(request, (Status, Diff)):
+    if isinstance(request, (Status, Ignored, Diff)):
         await operations.committer.launder(operations.root.branch(RefName(request.branch)))
     return perform(operations.repository, request)
 

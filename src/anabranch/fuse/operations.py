@@ -7,7 +7,7 @@ Code between two awaits is a critical section. An answer with attributes is made
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import TypeVar
@@ -33,6 +33,7 @@ from anabranch.repo import Repository
 from anabranch.versions.contents import NotLoaded
 from anabranch.versions.objects import EntryKind
 from anabranch.versions.refs import Who
+from anabranch.versions.trees import Version
 from anabranch.worktree.inodes import Inode, kind_of_mode
 from anabranch.worktree.restore import Restored, Stale
 from anabranch.worktree.tree import RENAME_EXCHANGE, AttributeChanges, failure
@@ -200,10 +201,11 @@ class Operations:
         await self.outside.tell(Stale({(ROOT, old.encode()), (ROOT, new.encode())}, {ROOT}))
 
     async def restore(
-        self, area: BranchArea, source: ObjectId, paths: list[bytes], *, new_too: bool = False
-    ) -> Restored:
-        """Put back into a branch what a version holds at some paths; durable when it returns, as without a mount."""
-        done = await self.outside.restore(area, source, paths, new_too=new_too)
+        self, area: BranchArea, source: Version, paths: list[bytes], *,
+        new_too: bool = False, kept: Sequence[bytes] = (),
+    ) -> Restored:  # fmt: skip
+        """Put into a branch what a version holds at some paths; durable when it returns, as without a mount (P48)."""
+        done = await self.outside.restore(area, source, paths, new_too=new_too, kept=kept)
         await self.saver.sync()
         return done
 

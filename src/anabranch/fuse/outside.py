@@ -6,6 +6,7 @@ directory's lock for an operation that waits for the loop.
 """
 
 import contextlib
+from collections.abc import Sequence
 
 import trio
 
@@ -14,8 +15,8 @@ from anabranch.fuse.absence import Absence
 from anabranch.fuse.areas import FOREVER
 from anabranch.fuse.branches import BranchArea
 from anabranch.fuse.commits import Committer, Kernel
-from anabranch.ids import ObjectId
 from anabranch.repo import Repository
+from anabranch.versions.trees import Version
 from anabranch.worktree.restore import Restored, Stale
 
 
@@ -30,8 +31,9 @@ class Outside:
         self._teller = trio.CapacityLimiter(1)
 
     async def restore(
-        self, area: BranchArea, source: ObjectId, paths: list[bytes], *, new_too: bool = False
-    ) -> Restored:
+        self, area: BranchArea, source: Version, paths: list[bytes], *,
+        new_too: bool = False, kept: Sequence[bytes] = (),
+    ) -> Restored:  # fmt: skip
         """Repository.restore, seen by every process when it returns; what programs wrote before it comes first."""
         await self._committer.launder(area)
         await self._committer.passage(area)
@@ -39,7 +41,7 @@ class Outside:
             raise NotFoundError("the branch was deleted meanwhile")
         stale = Stale()
         try:
-            return self._repository.restore(area.branch.name, source, paths, new_too=new_too, stale=stale)
+            return self._repository.restore(area.branch.name, source, paths, new_too=new_too, kept=kept, stale=stale)
         finally:
             known = area.tree.table.known
             stale.names = {(parent, name) for parent, name in stale.names if parent in known}

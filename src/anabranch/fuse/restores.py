@@ -20,6 +20,7 @@ from anabranch.fuse.handles import Handle
 from anabranch.fuse.outcomes import Outcome
 from anabranch.ids import ObjectId, path_inside
 from anabranch.repo import Repository, VersionName
+from anabranch.versions.trees import Version
 from anabranch.worktree.restore import Restored
 
 WRITE_MAX = 64 * 1024
@@ -33,7 +34,7 @@ class Restore(Protocol):
     """Operations.restore."""
 
     def __call__(
-        self, area: BranchArea, source: ObjectId, paths: list[bytes], *, new_too: bool
+        self, area: BranchArea, source: Version, paths: list[bytes], *, new_too: bool
     ) -> Awaitable[Restored]: ...
 
 
@@ -78,7 +79,8 @@ class Order:
     async def _carry_out(self, data: bytes) -> str:
         discard, said = self._name == DISCARD, ""
         for source, paths in self._targets(lines(data), discard=discard):
-            done = await self._restore(self._branch, source.id, paths, new_too=discard)
+            version = self._repository.version(source.id)
+            done = await self._restore(self._branch, version, paths, new_too=discard)
             said += report.restored_text(self._branch.branch.name, source, done)
         return said
 

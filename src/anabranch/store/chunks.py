@@ -6,13 +6,13 @@ Safe for use by several threads; hashing and compressing happen outside every lo
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from anabranch.errors import DamagedError
 from anabranch.ids import ID_SIZE, ObjectId
 from anabranch.store.index import Index
-from anabranch.store.records import LEVEL, Kind, frame, object_id, unframe
+from anabranch.store.records import LEVEL, Kind, frame, object_id, unframe, verify
 from anabranch.store.volumes import Volumes
 
 BATCH = 4 * 1024 * 1024
@@ -53,10 +53,17 @@ class Cache:
                 self._size -= len(dropped)
 
 
-class ChunkStore:
-    """The chunks of a repository. Raises DamagedError when its index cannot be used."""
+Sink = Callable[[list[bytes]], None]
+"""Makes records durable: each an id and what `frame` made."""
 
-    def __init__(self, directory: Path, *, writable: bool) -> None:
+
+class ChunkStore:
+    """The chunks of a repository. One that is not writable puts through a sink, which leads to the one that is.
+
+    Raises DamagedError when its index cannot be used.
+    """
+
+    def __init__(self, directory: Path, *, writable: bool, sink: Sink | None = None) -> None:
         if writable:
             (directory / "volumes").mkdir(exist_ok=True)
         self.volumes = Volumes(directory / "volumes", writable=writable)
@@ -65,6 +72,7 @@ class ChunkStore:
         self._flush_lock = threading.Lock()
         self._pending: dict[ObjectId, bytes] = {}
         self._pending_size = 0
+        self._sink = sink or self._keep
         self.cache = Cache()
         self.level = LEVEL
         """How hard new chunks are compressed; any thread may look."""
@@ -99,11 +107,21 @@ class ChunkStore:
                 batch = dict(self._pending)
             if not batch:
                 return
-            places = self.volumes.append(list(batch.values()))
-            self._index.put(zip(batch, places, strict=True))
+            self._sink(list(batch.values()))
             with self._lock:
                 for identity in batch:
                     self._pending_size -= len(self._pending.pop(identity))
+
+    def take(self, records: list[bytes]) -> None:
+        """Make another process's records durable. Raises DamagedError on one that is not whole."""
+        for record in records:
+            verify(Kind.CHUNK, ObjectId(record[:ID_SIZE]), memoryview(record)[ID_SIZE:])
+        self._keep([record for record in records if not self.has(ObjectId(record[:ID_SIZE]))])
+
+    def _keep(self, records: list[bytes]) -> None:
+        if records:
+            places = self.volumes.append(records)
+            self._index.put(zip((ObjectId(record[:ID_SIZE]) for record in records), places, strict=True))
 
     def has(self, identity: ObjectId) -> bool:
         """Whether the chunk is in the index. Raises DamagedError when its row there is damaged."""

@@ -4,8 +4,9 @@ An environment is one file. Any number of threads and processes read it, each in
 writer: `write()` holds a lock, so one thread of this process writes at a time, and the repository's lock
 (daemon/lock.py) keeps other processes from writing. A write transaction begins and ends inside one
 `with env.write()` block, so it never leaves the thread that began it; others wait meanwhile, so nothing is hashed or
-compressed in it, and many rows go through `put_all`, which lets others in between. Nothing survives fork. LMDB's
-default durability is kept: when `write()` returns, the transaction survives a power cut.
+compressed in it, and many rows go through `put_all`, which lets others in between. One process may have several
+environments of one file (handles.py). Nothing survives fork. LMDB's default durability is kept: when `write()` returns,
+the transaction survives a power cut.
 """
 
 import errno
@@ -19,13 +20,12 @@ from pathlib import Path
 import lmdb
 
 from anabranch.errors import DamagedError
+from anabranch.store import handles
+from anabranch.store.handles import Handle
 from anabranch.store.replace import WASTE_MIN, compact, free_bytes, gate, remove_new
 
 MAP_SIZE = 1 << 40
 """Address space reserved for an environment, in bytes; the file itself grows only as needed."""
-
-MAX_TABLES = 32
-"""In an environment."""
 
 BATCH_BYTES = 4 * 1024 * 1024
 """At most so many bytes of rows (or one row) in a transaction of `set_all`,"""
@@ -107,7 +107,7 @@ class Environment:
         self._whole = whole
         self._map_size = map_size
         self._lock = threading.Lock()
-        self._replaced: list[lmdb.Environment] = []
+        self._replaced: list[Handle] = []
         self._open(tables, create=create and writable)
 
     def _open(self, tables: Iterable[str], *, create: bool) -> None:
@@ -115,24 +115,26 @@ class Environment:
             _check_there(self.path)
         try:
             with gate(self.path, alone=False) if self.path.exists() else nullcontext():
-                self._env = lmdb.open(
-                    str(self.path), map_size=self._map_size, subdir=False, max_dbs=MAX_TABLES, max_readers=1022,
-                    readonly=not self._writable,
-                )  # fmt: skip
-                self._inode = self.path.stat().st_ino
+                handle = handles.acquire(self.path, self._map_size, writable=self._writable)
             try:
-                self._check_length()
+                self._check_length(handle)
                 if self._writable:
-                    self._env.reader_check()  # a killed reader's slot would keep pages from being used again
+                    handle.environment.reader_check()  # a killed reader's slot would keep pages from being used again
                     remove_new(self.path)
-                self.tables = {name: self._env.open_db(name.encode(), create=create) for name in tables}
+                handle.open_tables(list(tables), create=create)
             except BaseException:
-                self._env.close()  # or this process could not open it a second time
+                handle.close()
                 raise
         except _DAMAGE as error:
             raise DamagedError(f"{self.path} is not a readable LMDB file: {error}") from error
         except lmdb.Error as error:
             raise translate(error, self.path) from error
+        self._handle = handle
+
+    @property
+    def tables(self) -> dict[str, lmdb._Database]:
+        """The open tables by name."""
+        return self._handle.tables
 
     def _look_again(self) -> None:
         """For readers: when another file has taken the place of ours, go over to it.
@@ -141,21 +143,22 @@ class Environment:
         """
         with self._lock:
             if self._is_replaced():
-                self._replaced.append(self._env)
+                self._replaced.append(self._handle)
                 self._open(list(self.tables), create=False)
 
     def _is_replaced(self) -> bool:
         try:
-            return self.path.stat().st_ino != self._inode
+            return self.path.stat().st_ino != self._handle.identity[1]
         except FileNotFoundError:
             return False
 
-    def _check_length(self) -> None:
+    def _check_length(self, handle: Handle) -> None:
         """To read a page beyond the file's end would kill the process (SIGBUS); to read zeros there is damage.
 
         A sound file may lack pages: LMDB does not write one that a transaction took at the end and then freed.
         """
-        end = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
+        with handle.using() as environment:
+            end = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
         if self.path.stat().st_size >= end:
             return
         if self._whole:
@@ -169,14 +172,13 @@ class Environment:
         LMDB's file never shrinks by itself: when the writer leaves one of which most is free, it is made smaller.
         """
         wasteful = self._writable and self._is_wasteful()
-        for environment in (self._env, *self._replaced):
-            environment.close()
-        if wasteful:
+        closed = [handle.close() for handle in (self._handle, *self._replaced)]
+        if wasteful and all(closed):
             compact(self.path)
 
     def _is_wasteful(self) -> bool:
         try:
-            free = free_bytes(self._env, list(self.tables.values()))
+            free = free_bytes(self._handle.environment, list(self.tables.values()))
             return free > max(WASTE_MIN, self.path.stat().st_size // 2)
         except (lmdb.Error, OSError):  # damaged: whoever reads it will be told
             return False
@@ -198,7 +200,7 @@ class Environment:
         if not self._writable and self._is_replaced():
             self._look_again()
         try:
-            with self._env.begin(buffers=True) as transaction:
+            with self._handle.using() as environment, environment.begin(buffers=True) as transaction:
                 yield transaction
         except lmdb.Error as error:
             raise translate(error, self.path) from error
@@ -225,9 +227,11 @@ class Environment:
     @contextmanager
     def write(self) -> Iterator[Batch]:
         """The one write transaction of this process; committed at the end, dropped on an exception."""
+        if not self._writable:
+            raise PermissionError(errno.EACCES, f"{self.path} is open for reading only")
         with self._lock:
             try:
-                with self._env.begin(write=True) as transaction:
+                with self._handle.environment.begin(write=True) as transaction:
                     yield Batch(self, transaction)
             except lmdb.Error as error:
                 raise translate(error, self.path) from error

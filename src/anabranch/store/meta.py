@@ -5,7 +5,7 @@ stays small; the last few go into it (`write`), so a small commit is one transac
 """
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from anabranch.errors import AmbiguousError, DamagedError, NotFoundError
 from anabranch.ids import ObjectId
@@ -26,11 +26,16 @@ TABLES = (OBJECTS, REFS, LOGS, WORKTREES, NODES, NAMES, NUMBERS, SETTINGS)
 BATCH = 4 * 1024 * 1024
 
 
-class ObjectStore:
-    """Small immutable objects over one LMDB table."""
+Rows = Sequence[tuple[bytes, bytes]]
+"""Ids and records of objects."""
 
-    def __init__(self, meta: Environment) -> None:
+
+class ObjectStore:
+    """Small immutable objects over one LMDB table. Without the right to write there, they are put through a sink."""
+
+    def __init__(self, meta: Environment, sink: Callable[[Rows], None] | None = None) -> None:
         self._meta = meta
+        self._sink = sink or self._keep
         self._lock = threading.Lock()
         self._pending: dict[ObjectId, bytes] = {}
         self._pending_size = 0
@@ -72,8 +77,17 @@ class ObjectStore:
             batch = dict(self._pending)
         if not batch:
             return
-        self._meta.put_all(OBJECTS, list(batch.items()))
+        self._sink(list(batch.items()))
         self.written(batch)
+
+    def take(self, rows: Rows) -> None:
+        """Make another process's objects durable. Raises DamagedError on one that is not whole."""
+        for identity, record in rows:
+            kind_of(ObjectId(identity), record)
+        self._keep(rows)
+
+    def _keep(self, rows: Rows) -> None:
+        self._meta.put_all(OBJECTS, rows)
 
     def write(self, batch: Batch) -> list[ObjectId]:
         """Put what is not yet durable into the caller's transaction; `written` is to be told when that has ended."""

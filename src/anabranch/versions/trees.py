@@ -201,6 +201,17 @@ class Trees:
         root = self.nodes.get(tree)
         return _TREE.sums(root.level, root.rows)
 
+    def directory(self, dress: Entry, tree: ObjectId) -> Entry:
+        """The entry of a directory: a tree, with the mode, owners and time of another entry."""
+        totals = self.totals(tree)
+        extra: dict[int, int | bytes] = {
+            Tag.FILES: totals.files, Tag.SUBDIRECTORIES: totals.subdirectories, Tag.LINKS: totals.links,
+        }  # fmt: skip
+        return Entry(
+            EntryKind.DIRECTORY, dress.mode, dress.uid, dress.gid, dress.mtime_ns, totals.bytes, content=tree,
+            extra={tag: value for tag, value in extra.items() if value} or None,
+        )  # fmt: skip
+
     def apply(self, tree: ObjectId, delta: Sequence[tuple[bytes, Entry | None]]) -> ObjectId:
         """A tree with changes applied: names in order, None to remove."""
         edits = [Edit(name, name, [] if entry is None else [(name, ENTRY.encode(entry))]) for name, entry in delta]

@@ -4,11 +4,13 @@
 Costs what differs between the two versions, and what is not committed.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 
 from anabranch.versions.diff import Change, compare, in_order, is_nobodys, path_order, walk
 from anabranch.versions.objects import Entry, EntryKind
 from anabranch.versions.trees import Version
+from anabranch.worktree.ignore import Ignored
 from anabranch.worktree.sides import (
     Pair,
     changed_links,
@@ -22,52 +24,66 @@ from anabranch.worktree.sides import (
 from anabranch.worktree.table import Table
 
 
-def changes(table: Table, base: Version, old: Version | None = None) -> Iterator[Change]:
-    """The changes in order of their paths' parts. The working tree must not be changed meanwhile."""
+def changes(table: Table, base: Version, old: Version | None = None, *, ignored: Ignored) -> Iterator[Change]:
+    """The changes in order of their paths' parts, but for what is ignored. The working tree must stay as it is."""
     old = old or base
     yield from _root_change(table, base, old)
-    for path, before, after in in_order(_differing_names(table, old), iter(_same_names(table, base, old))):
+    for path, before, after in in_order(_differing_names(table, old, ignored), iter(_same_names(table, base, old))):
         change = compare(path, before and old.resolve(before)[0], side_entry(table, base, after))
         if change is not None:
             yield change
 
 
-def is_clean(table: Table, base: Version) -> bool:
-    """Whether nothing differs from the base commit, nor which names are those of one file."""
+def ignored_paths(table: Table, base: Version, ignored: Ignored) -> Iterator[bytes]:
+    """The paths that stay out of commits; of a directory its own."""
+
+    def below(pair: Pair) -> Iterator[Pair] | None:
+        return None if ignored.hides_pair(pair) else _children(table, base, pair)
+
+    top: Pair = b"", base.root, table.nodes[table.root]
+    return (pair[0] for pair in walk(iter([top]), below) if ignored.hides_pair(pair))
+
+
+def is_clean(table: Table, base: Version, ignored: Ignored) -> bool:
+    """Whether nothing differs from the base commit but what is ignored, nor which names are those of one file."""
     if not uncommitted(table):
         return True
-    return not any(changes(table, base)) and not _is_regrouped(table, base)
+    return not any(changes(table, base, ignored=ignored)) and not _is_regrouped(table, base, ignored)
 
 
-def _is_regrouped(table: Table, base: Version) -> bool:
+def _is_regrouped(table: Table, base: Version, ignored: Ignored) -> bool:
     """Whether other names than before are names of one file, where no path differs."""
-    fresh = False
-    for node in (table.nodes[ino] for ino in uncommitted(table)):
-        if node.link_id and not node.orphan:
-            row = base.trees.link(base.links, node.link_id)
-            fresh |= row is None
-            if row is not None and row.names != node.links:
+    linked = [node for ino in uncommitted(table) if (node := table.nodes[ino]).link_id and not node.orphan]
+    shown, hidden = _linked_names(table, ignored) if linked else ({}, Counter())
+    for node in linked:
+        row = base.trees.link(base.links, node.link_id)
+        if row is not None:
+            shown.pop(node.link_id, None)
+            if row.names != node.links - hidden[node.link_id]:
                 return True
     dead = table.dead_links if table.frozen is None else table.dead_links | table.frozen.dead_links
     groups = {frozenset(base.trees.link_names(base.links, link_id)) for link_id in dead}
-    new = {frozenset(names) for names in _linked_names(table, base).values()} if fresh else set()
-    return any(len(group) > 1 for group in groups ^ new)
+    return any(len(group) > 1 for group in groups ^ {frozenset(names) for names in shown.values()})
 
 
-def _linked_names(table: Table, base: Version) -> dict[bytes, set[bytes]]:
-    """The names of hard-linked files that the base does not know."""
-    names: dict[bytes, set[bytes]] = {}
-    directories = [(b"", table.nodes[table.root])]
-    for prefix, directory in directories:  # grows while it is walked
+def _linked_names(table: Table, ignored: Ignored) -> tuple[dict[bytes, set[bytes]], Counter[bytes]]:
+    """The changed names of files with hard links, by link id, and how many of each are ignored."""
+    shown: dict[bytes, set[bytes]] = {}
+    hidden: Counter[bytes] = Counter()
+    directories = [(b"", table.nodes[table.root], False)]
+    for prefix, directory, all_hidden in directories:  # grows while it is walked
         for name, ino in table.changes(directory).items():
             child = table.nodes.get(ino)
             if child is None:
                 continue
+            hides = all_hidden or ignored.hides(prefix + name, child)
             if is_directory(child):
-                directories.append((prefix + name + b"/", child))
-            elif child.link_id and base.trees.link(base.links, child.link_id) is None:
-                names.setdefault(child.link_id, set()).add(prefix + name)
-    return names
+                directories.append((prefix + name + b"/", child, hides))
+            elif child.link_id and hides:
+                hidden[child.link_id] += 1
+            elif child.link_id:
+                shown.setdefault(child.link_id, set()).add(prefix + name)
+    return shown, hidden
 
 
 def _root_change(table: Table, base: Version, old: Version) -> Iterator[Change]:
@@ -77,15 +93,21 @@ def _root_change(table: Table, base: Version, old: Version) -> Iterator[Change]:
             yield change
 
 
-def _differing_names(table: Table, old: Version) -> Iterator[Pair]:
+def _differing_names(table: Table, old: Version, ignored: Ignored) -> Iterator[Pair]:
     """The paths whose own entries may differ."""
 
     def below(pair: Pair) -> Iterator[Pair] | None:
-        path, before, after = pair
-        look = is_directory(before) or is_directory(after)
-        return child_pairs(path + b"/", table, old, before, after) if look else None
+        inside = _children(table, old, pair)
+        return inside and (child for child in inside if not ignored.hides_pair(child))
 
-    return walk(child_pairs(b"", table, old, old.root, table.nodes[table.root]), below)
+    top: Pair = b"", old.root, table.nodes[table.root]
+    return walk(below(top) or iter(()), below)
+
+
+def _children(table: Table, old: Version, pair: Pair) -> Iterator[Pair] | None:
+    path, before, after = pair
+    look = is_directory(before) or is_directory(after)
+    return child_pairs(path + b"/" if path else b"", table, old, before, after) if look else None
 
 
 def _same_names(table: Table, base: Version, old: Version) -> list[Pair]:

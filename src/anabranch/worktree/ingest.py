@@ -6,6 +6,7 @@ falls on an old one. Holes are never read. The cost follows what was written, no
 """
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 
 from anabranch.store.chunker import MAX_SIZE, cut
 from anabranch.store.chunks import ChunkStore
@@ -35,6 +36,44 @@ class Ingest:
         self._check = check
         self._manifests = sources.contents.manifests
         self.added = 0
+
+    def whole(self, data: bytes) -> Stored:
+        """A content that is all in memory, stored. Durable after the store's flush."""
+        if len(data) <= INLINE_MAX:
+            return manifests.inline(data)
+        view = memoryview(data)
+        pieces = []
+        for length in cut(view, final=True):
+            pieces.append(self._store(view[:length]))
+            view = view[length:]
+        return self._manifests.store(pieces)
+
+    def stream(
+        self, read: Callable[[int, int], bytes], hole: Callable[[int], int], pool: Executor | None = None
+    ) -> Stored:
+        """A content that is read once, from its start; several threads may compress it. Durable after a flush.
+
+        `read` gives as many bytes from an offset on as it is asked for, fewer only at the end; `hole` says how many
+        zeros are known to follow.
+        """
+        pieces: list[Piece] = []
+        offset, final = 0, False
+        while not final:
+            self._check()
+            if repeat := hole(offset) // MAX_SIZE:
+                pieces.append(Piece(ZERO, MAX_SIZE, repeat))
+                offset += repeat * MAX_SIZE
+                continue
+            view = memoryview(read(offset, WINDOW))
+            final = len(view) < WINDOW
+            if final and offset + len(view) <= INLINE_MAX:
+                return manifests.inline(bytes(view))
+            parts = []
+            for length in cut(view, final=final):
+                parts.append(view[:length])
+                view, offset = view[length:], offset + length
+            pieces += pool.map(self._store, parts) if pool else map(self._store, parts)
+        return self._manifests.store(pieces)
 
     def run(self, content: Content) -> Stored:
         """The content, stored. Durable after the store's flush."""

@@ -1,6 +1,6 @@
 """What there is to do when a working tree gets back what a version holds: read from both sides, nothing is touched."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 import msgspec
@@ -51,22 +51,27 @@ class Plan:
         return made + sum(map(len, self.linked.values()))
 
 
-def plan(table: Table, base: Version, source: Version, paths: Collection[bytes], *, new_too: bool) -> Plan:
+Kept = Callable[[bytes, Side], bool]
+"""Whether what is at a path, and is not in the version, stays."""
+
+
+def plan(table: Table, base: Version, source: Version, paths: Collection[bytes], kept: Kept, *, new_too: bool) -> Plan:
     """How the working tree becomes, at some paths, what a version is there. Costs what differs.
 
     Raises NotFoundError where the version has nothing, unless with `new_too` the working tree has something, which
     goes; RefusedError where a file is in the way of a path.
     """
-    return _Planner(table, base, source).plan(set(paths), new_too=new_too)
+    return _Planner(table, base, source, kept).plan(set(paths), new_too=new_too)
 
 
 class _Planner:
     """One plan in the making."""
 
-    def __init__(self, table: Table, base: Version, source: Version) -> None:
+    def __init__(self, table: Table, base: Version, source: Version, kept: Kept) -> None:
         self._table = table
         self._base = base
         self._source = source
+        self._kept = kept
         self._plan = Plan()
         self._broken: set[bytes] = set()
         """Link ids of the version whose names are not all those of one file."""
@@ -80,7 +85,8 @@ class _Planner:
             if asked[path] is not None:
                 missing |= self._missing_above(path)
             for pair in walk(iter([top]), self._below):
-                self._note(*pair)
+                if pair[1] is not None or pair is top or not self._kept(pair[0], pair[2]):
+                    self._note(*pair)
         self._plan.made[:0] = missing.items()
         self._plan_links(tops)
         if is_nobodys(self._source):

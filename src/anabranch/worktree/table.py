@@ -12,7 +12,6 @@ import errno
 import os
 from collections import Counter
 from collections.abc import Iterator, Set
-from dataclasses import dataclass
 
 from anabranch.errors import DamagedError
 from anabranch.ids import ObjectId
@@ -20,32 +19,9 @@ from anabranch.versions.manifests import Stored
 from anabranch.versions.objects import Entry, EntryKind
 from anabranch.versions.trees import EMPTY_TREE, Trees
 from anabranch.worktree.content import Content, OverlayContent, StoredContent
+from anabranch.worktree.frozen import Built, Frozen, LeftOut
 from anabranch.worktree.inodes import WHITEOUT, Inode, Node, clean_number, from_entry, from_link
 from anabranch.worktree.numbers import Numbers, link_name
-
-
-@dataclass(frozen=True, slots=True)
-class Frozen:
-    """What a commit captures: every node changed since the base commit. Any thread may read it."""
-
-    generation: int
-    root: Inode
-    base_commit: ObjectId
-    nodes: dict[Inode, Node]
-    dead_links: frozenset[bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """What a commit made of a frozen generation: its id, the link tree, trees and contents by inode, and the rows of
-    inode numbers to write with it.
-    """
-
-    commit: ObjectId
-    links: ObjectId
-    trees: dict[Inode, ObjectId]
-    contents: dict[Inode, Stored]
-    numbers: list[tuple[bytes, bytes | None]]
 
 
 class Table:
@@ -342,24 +318,43 @@ class Table:
     def thaw(self) -> None:
         """The commit did not happen: what was frozen is live again, under what came since."""
         frozen, self.frozen = self._ended(), None
-        self.dead_links |= frozen.dead_links
-        self.touched_names.update((self.root, link_name(link_id)) for link_id in frozen.dead_links)
-        for ino, node in frozen.nodes.items():
-            live = self.nodes.get(ino)
-            if live is None or live.orphan:
-                continue
-            if live is node:
-                live = self.nodes[ino] = node.fork(self.generation, frozen=False)
-                live.changes = node.changes
-                if not isinstance(live.content, StoredContent):
-                    live.content.generation = self.generation
-            elif live.kind == EntryKind.DIRECTORY:
-                live.changes, live.below = {**node.changes, **live.changes}, None
-            self.dirty.add(ino)
-            self.touched.add(ino)
-            self.touched_names.update((ino, name) for name in live.changes)
-            if isinstance(live.content, OverlayContent):
-                self.overlaid.add(ino)
+        self._thaw_links(frozen.dead_links)
+        for node in frozen.nodes.values():
+            self._thaw(node)
+
+    def put_back(self, left: LeftOut) -> None:
+        """What a commit leaves out is live again, before it ends the frozen generation."""
+        assert self.frozen is not None
+        self._thaw_links(left.dead_links)
+        for ino in left.nodes:
+            self._thaw(self.frozen.nodes[ino])
+        for ino in left.also:
+            if ino in self.nodes and not self.nodes[ino].orphan:
+                self.own(ino)
+        for parent, name in left.names:
+            if parent in self.nodes and not self.nodes[parent].orphan and name not in self.own(parent).changes:
+                self.set_change(parent, name, self.frozen.nodes[parent].changes[name])
+
+    def _thaw_links(self, dead_links: Set[bytes]) -> None:
+        self.dead_links |= dead_links
+        self.touched_names.update((self.root, link_name(link_id)) for link_id in dead_links)
+
+    def _thaw(self, node: Node) -> None:
+        live, ino = self.nodes.get(node.ino), node.ino
+        if live is None or live.orphan:
+            return
+        if live is node:
+            live = self.nodes[ino] = node.fork(self.generation, frozen=False)
+            live.changes = node.changes
+            if not isinstance(live.content, StoredContent):
+                live.content.generation = self.generation
+        elif live.kind == EntryKind.DIRECTORY:
+            live.changes, live.below = {**node.changes, **live.changes}, None
+        self.dirty.add(ino)
+        self.touched.add(ino)
+        self.touched_names.update((ino, name) for name in live.changes)
+        if isinstance(live.content, OverlayContent):
+            self.overlaid.add(ino)
 
     def rebased(self, built: Built) -> list[Node]:
         """Live directories as they will be over the new commit, for the transaction that makes it."""

@@ -1,0 +1,150 @@
+"""ana import, export: between branches and versions on one side, folders and tar streams on the other."""
+
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from anabranch import report
+from anabranch.cli import completion
+from anabranch.cli.context import EnoughError, actor, find, show, show_json, split_target
+from anabranch.cli.options import branch_option, json_option, repository_option
+from anabranch.cli.progress import progress
+from anabranch.commit import Committed, Note, check_note
+from anabranch.daemon.client import Service
+from anabranch.errors import DamagedError, DeniedError, NotFoundError, NothingToCommitError, UsageError
+from anabranch.ids import RefName
+from anabranch.repo import Repository
+from anabranch.transfer import building, export
+from anabranch.transfer.folder import measure, take_folder
+from anabranch.transfer.intake import Imported
+from anabranch.transfer.tar import ENDINGS, take_tar
+from anabranch.versions.objects import Entry
+from anabranch.versions.trees import Version
+from anabranch.worktree.inodes import now_ns
+
+_SOME_FAILED = 1
+"""The exit code of an import that had to leave something out."""
+
+
+@click.command(name="import")
+@click.argument("source", metavar="SRC")
+@click.argument("place", metavar="DEST", shell_complete=completion.files)
+@click.option("--commit", "message", metavar="TEXT", help="Commit what was imported, and nothing else.")
+@repository_option
+@branch_option
+@json_option
+def import_files(
+    source: str, place: str, message: str | None, repository: Path | None, branch: str | None, as_json: bool
+) -> None:
+    """Make the content of SRC the path DEST of a branch: afterwards DEST is as SRC, what SRC does not have is gone.
+
+    SRC is a folder, a file, a tar file (unless DEST ends as it does), or - for a tar stream. Links, times, owners
+    and permissions are kept. Nothing is seen of it before it is whole; no mount is needed.
+
+    \b
+    Examples: ana import /data/2026 raw/2026 --commit "all of 2026"
+              ssh host tar -c data | ana import - raw -b exp
+    Exit code 1: something could not be read; it is named, and the rest is there.
+    """
+    where = find(repository, branch)
+    note = None if message is None else check_note(Note(message))
+    with where.reading() as history:
+        name = where.branch_to_change(history)
+    inside = where.to_change(place)
+    dress = building.directory(0o755, os.geteuid(), os.getegid(), now_ns())
+    with where.service() as service:
+        with Repository(where.path, sink=service) as intake:
+            done = _take(intake, source, inside, dress)
+        kept = [b"/".join(filter(None, (inside, path))) for path, _ in done.failed]
+        restored = service.restore(name, done.version, [inside], kept=kept)
+        committed = None if note is None else _commit(service, name, note, inside, done.added)
+    for path, why in done.failed:
+        shown = report.show_path(b"/".join(filter(None, (os.fsencode(source), path))))
+        click.echo(f"ana: {shown}: {why}", err=True)
+    if as_json:
+        show_json(report.imported_json(name, inside, done, restored, committed))
+    else:
+        show(report.imported_text(name, inside, done, restored))
+        if note is not None:
+            show(report.committed_text(committed) if committed else "Nothing to commit: the last commit has it all.\n")
+    if done.failed:
+        sys.exit(_SOME_FAILED)
+
+
+def _take(repository: Repository, source: str, inside: bytes, dress: Entry) -> Imported:
+    if source == "-":
+        if sys.stdin.isatty():
+            raise UsageError("a tar stream is expected on standard input", hint="tar -c DIR | ana import - DEST")
+        return _take_stream(repository, sys.stdin.buffer, inside, dress, None)
+    path = Path(source)
+    is_tar = source.endswith(ENDINGS) and not inside.endswith(tuple(map(os.fsencode, ENDINGS)))
+    if is_tar and path.is_file():
+        try:
+            with path.open("rb") as stream:
+                return _take_stream(repository, stream, inside, dress, path.stat().st_size)
+        except PermissionError as error:
+            raise DeniedError(f"cannot read {path}: {error.strerror}") from error
+    with progress(f"importing {source}") as bar:
+        bar.measure(measure(path))
+        return take_folder(repository, path, inside, dress, bar.advance)
+
+
+def _take_stream(repository: Repository, stream: BinaryIO, inside: bytes, dress: Entry, size: int | None) -> Imported:
+    with progress("importing", size) as bar:
+        return take_tar(repository, stream, inside, dress, bar.advance)
+
+
+def _commit(service: Service, branch: RefName, note: Note, inside: bytes, added: int) -> Committed | None:
+    try:
+        done = service.commit(branch, note, actor(), paths=[inside])
+        return replace(done, added=done.added + added)
+    except (NothingToCommitError, NotFoundError):  # a second run of the same import is no failure
+        return None
+
+
+@click.command(name="export")
+@click.argument("target", metavar="REV[:PATH]", shell_complete=completion.revisions)
+@click.argument("place", metavar="DEST")
+@repository_option
+@json_option
+def export_version(target: str, place: str, repository: Path | None, as_json: bool) -> None:
+    """Write what a version holds into the new directory DEST; or as a tar file, when DEST ends with .tar or is -.
+
+    Links, times and permissions are kept, as root owners too. What was written is read back and compared. No mount is
+    needed.
+
+    \b
+    Examples: ana export main@3 /tmp/flights; ana export v1.0:raw - | ssh host tar -x
+    """
+    if as_json and place == "-":
+        raise UsageError("--json would get into the tar stream", hint="export to a file")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # nothing is left behind
+    revision, path = split_target(target)
+    with find(repository, None).reading() as history:
+        version = history.version(history.resolve(revision).id)
+        top = version.at(path)
+        with progress(f"exporting {target}", top.size) as bar:
+            done = _write(history, version, top, place, bar.advance)
+    for failed, why in done.failed:
+        click.echo(f"ana: {report.show_path(failed)}: {why}", err=True)
+    if as_json:
+        show_json(report.exported_json(place, done))
+    elif place != "-":
+        show(report.exported_text(place, done))
+    if done.failed:
+        sys.exit(DamagedError.exit_code)
+
+
+def _write(history: Repository, version: Version, top: Entry, place: str, tell: export.Progress) -> export.Exported:
+    if place == "-":
+        try:
+            return export.to_tar(history, version, top, sys.stdout.buffer, tell)
+        except BrokenPipeError:
+            raise EnoughError from None
+    write = export.to_tar_file if place.endswith(".tar") else export.to_directory
+    return write(history, version, top, Path(place), tell)

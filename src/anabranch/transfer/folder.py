@@ -1,0 +1,179 @@
+"""Importing a folder, or a single file: read as cp -a would, without following symbolic links."""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from anabranch.errors import NotFoundError
+from anabranch.repo import Repository
+from anabranch.transfer.intake import SMALL, Attributes, Imported, Intake, Progress, Taken, entry_of
+from anabranch.versions.objects import Entry
+
+_BATCH = 64
+"""Small files that one thread takes in one go."""
+
+Found = tuple[bytes, bytes, os.stat_result]
+"""A file: its path from the top of the folder, its place on the disk, and what lstat(2) says."""
+
+
+def take_folder(repository: Repository, source: Path, top: bytes, dress: Entry, progress: Progress) -> Imported:
+    """Read and store a folder that is to become the path `top` of a branch. `dress` is how directories above look that
+    the branch lacks. Raises NotFoundError.
+    """
+    place = os.fsencode(os.path.abspath(source))
+    try:
+        of = os.lstat(place)
+    except FileNotFoundError:
+        raise NotFoundError(f"{source} does not exist") from None
+    with Intake(repository, top, dress, progress) as intake:
+        _Walk(repository, intake).run(place, of)
+        return intake.finish()
+
+
+def measure(source: Path) -> Iterator[int]:
+    """The bytes of each file of a folder, as far as they can be seen: what `progress` is called with in all."""
+    for above, _, names in os.walk(source):
+        for name in names:
+            try:
+                of = os.lstat(os.path.join(above, name))  # noqa: PTH118  (half the time)
+            except OSError:
+                continue
+            yield of.st_size if stat.S_ISREG(of.st_mode) else 0
+
+
+class _Walk:
+    """One walk through a folder, in one thread; the threads of the intake read small files."""
+
+    def __init__(self, repository: Repository, intake: Intake) -> None:
+        here = repository.layout.path.stat()
+        self._repository = here.st_dev, here.st_ino
+        self._intake = intake
+        self._batch: list[Found] = []
+
+    def run(self, place: bytes, of: os.stat_result) -> None:
+        """Take a folder with all that is below it, or one file."""
+        if not stat.S_ISDIR(of.st_mode):
+            self._other(b"", place, of)
+            self._submit()
+            return
+        stack = [(b"", self._directory(b"", place, of))]
+        while stack:
+            path, below = stack[-1]
+            found = next(below, None)
+            if found is not None:
+                stack.append((found[0], self._directory(*found)))
+                continue
+            stack.pop()
+            self._submit()
+            self._intake.close(path)
+
+    def _directory(self, path: bytes, place: bytes, of: os.stat_result) -> Iterator[Found]:
+        """Take what is in a directory; yields those below it."""
+        try:
+            if (of.st_dev, of.st_ino) == self._repository:
+                raise OSError(errno.ELOOP, "is the repository itself")
+            with os.scandir(place) as children:
+                found = [(path + b"/" + child.name if path else child.name, child) for child in children]
+        except OSError as error:
+            self._intake.fail(path, error)
+            return
+        self._intake.add(Taken(path, entry_of(_attributes(of))))
+        for below, child in found:
+            try:
+                of = child.stat(follow_symlinks=False)
+            except OSError as error:
+                self._intake.fail(below, error)
+                continue
+            if stat.S_ISDIR(of.st_mode):
+                yield below, child.path, of
+            else:
+                self._other(below, child.path, of)
+
+    def _other(self, path: bytes, place: bytes, of: os.stat_result) -> None:
+        if stat.S_ISREG(of.st_mode) and of.st_size <= SMALL:
+            self._batch.append((path, place, of))
+            if len(self._batch) == _BATCH:
+                self._submit()
+            return
+        try:
+            if stat.S_ISREG(of.st_mode):
+                taken = self._large(path, place, of)
+            else:
+                target = os.readlink(place) if stat.S_ISLNK(of.st_mode) else b""  # noqa: PTH115  (bytes)
+                taken = _taken(path, of, entry_of(_attributes(of), target=target))
+        except OSError as error:
+            self._intake.fail(path, error)
+            return
+        self._intake.add(taken)
+
+    def _submit(self) -> None:
+        if self._batch:
+            self._intake.submit(partial(self._small, self._batch))
+            self._batch = []
+
+    def _small(self, batch: list[Found]) -> list[Taken]:
+        taken = []
+        for path, place, of in batch:
+            try:
+                stored = self._intake.whole(_read(place, of.st_size))
+            except OSError as error:
+                self._intake.fail(path, error)
+                continue
+            taken.append(_taken(path, of, entry_of(_attributes(of), stored)))
+        return taken
+
+    def _large(self, path: bytes, place: bytes, of: os.stat_result) -> Taken:
+        descriptor = _open(place)
+        try:
+            sparse = of.st_blocks * 512 < of.st_size
+            stored = self._intake.stream(partial(_exactly, descriptor), _holes(descriptor) if sparse else lambda _: 0)
+        finally:
+            os.close(descriptor)
+        return _taken(path, of, entry_of(_attributes(of), stored))
+
+
+def _taken(path: bytes, of: os.stat_result, entry: Entry) -> Taken:
+    return Taken(path, entry, (of.st_dev, of.st_ino) if of.st_nlink > 1 else None)
+
+
+def _attributes(of: os.stat_result) -> Attributes:
+    return Attributes(of.st_mode, of.st_uid, of.st_gid, of.st_mtime_ns, of.st_rdev)
+
+
+def _open(place: bytes) -> int:
+    """Never waits: what was a file a moment ago may be a FIFO now."""
+    return os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _read(place: bytes, size: int) -> bytes:
+    """A whole small file; `size` is what it should have."""
+    descriptor = _open(place)
+    try:
+        data = os.read(descriptor, size + 1)
+        if len(data) != size:
+            while more := os.read(descriptor, SMALL):
+                data += more
+        return data
+    finally:
+        os.close(descriptor)
+
+
+def _exactly(descriptor: int, offset: int, length: int) -> bytes:
+    data = os.pread(descriptor, length, offset)
+    while 0 < len(data) < length and (more := os.pread(descriptor, length - len(data), offset + len(data))):
+        data += more
+    return data
+
+
+def _holes(descriptor: int) -> Callable[[int], int]:
+    def hole(offset: int) -> int:
+        size = os.fstat(descriptor).st_size
+        try:
+            return os.lseek(descriptor, offset, os.SEEK_DATA) - offset
+        except OSError as error:
+            return max(0, size - offset) if error.errno == errno.ENXIO else 0
+
+    return hole

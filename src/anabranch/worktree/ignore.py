@@ -1,0 +1,131 @@
+"""`.anaignore` files: which names stay out of commits. The patterns and their rules are those of gitignore(5).
+
+A name that the base commit has is never ignored (docs/design/006).
+"""
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from anabranch.versions import manifests
+from anabranch.versions.contents import NotLoaded
+from anabranch.versions.objects import Entry, EntryKind
+from anabranch.versions.trees import EMPTY_TREE, Version
+from anabranch.worktree.content import Content, Sources, StoredContent
+from anabranch.worktree.inodes import Node
+from anabranch.worktree.sides import Pair, Side, is_directory, side_at
+from anabranch.worktree.table import Table
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
+
+NAME = b".anaignore"
+FIRST = """\
+# What matches stays in the working tree, and out of commits. The patterns are those of gitignore(5).
+.ipynb_checkpoints/
+__pycache__/
+.Trash-*/
+.DS_Store
+.~lock.*#
+*.swp
+*.crc
+_temporary/
+"""
+"""What a new repository starts with: what editors, notebooks and Spark leave beside data."""
+
+
+class Rules:
+    """The patterns that hold in one directory: its own, over those of the directories above."""
+
+    def __init__(self, levels: "tuple[tuple[int, GitIgnoreSpec], ...]" = ()) -> None:
+        self._levels = levels
+        """Length of the directory's path with its slash, and its patterns; the deepest first."""
+
+    def __bool__(self) -> bool:
+        return bool(self._levels)
+
+    def within(self, directory: bytes, text: bytes) -> "Rules":
+        """The rules in a directory that has such a file."""
+        start = len(directory) + 1 if directory else 0
+        return Rules(((start, _compiled(text)), *self._levels))
+
+    def ignores(self, path: bytes, *, directory: bool) -> bool:
+        """Whether a path below matches. The nearest file that says something of it decides."""
+        for start, spec in self._levels:
+            found = spec.check_file(path[start:].decode(errors="surrogateescape") + "/" * directory).include
+            if found is not None:
+                return found
+        return False
+
+
+@cache
+def _compiled(text: bytes) -> "GitIgnoreSpec":
+    """Lines that are no patterns are passed over, as git does."""
+    from pathspec import GitIgnoreSpec  # takes 25 ms, and most commands do without
+
+    lines = []
+    for line in text.decode(errors="surrogateescape").splitlines():
+        try:
+            GitIgnoreSpec.from_lines([line])
+        except ValueError:
+            continue
+        lines.append(line)
+    return GitIgnoreSpec.from_lines(lines)
+
+
+def patterns(side: Node | Entry | None, sources: Sources) -> bytes | None:
+    """The text of an ignore file, waiting for the disk; None of what is no file."""
+    if side is None or side.kind is not EntryKind.FILE:
+        return None
+    content: Content = StoredContent(manifests.of(side)) if isinstance(side, Entry) else side.content
+    while True:
+        try:
+            return content.read(sources, 0, content.size)
+        except NotLoaded as missing:
+            sources.contents.load(missing.chunks)
+
+
+class Ignored:
+    """What is ignored in a working tree as it is now, over its base commit. For one look: it remembers."""
+
+    def __init__(self, table: Table, base: Version, sources: Sources) -> None:
+        self._table = table
+        self._base = base
+        self._sources = sources
+        self._known: dict[bytes, tuple[Rules, bool]] = {}
+        """By directory: the rules in it, and whether everything new in it is ignored."""
+
+    def hides(self, path: bytes, side: Side) -> bool:
+        """Whether what is at a path stays out of commits."""
+        if not path or not isinstance(side, Node):
+            return False
+        directory, _, name = path.rpartition(b"/")
+        rules, all_new = self._within(directory)
+        matches = all_new or rules.ignores(path, directory=is_directory(side))
+        return matches and self._base.named(path) is None and not self._came_along(directory, name)
+
+    def _came_along(self, directory: bytes, name: bytes) -> bool:
+        """Whether a name is one of a directory that was moved, or brought back, with all that is in it."""
+        above = side_at(self._table, directory)
+        if not isinstance(above, Node) or above.base == EMPTY_TREE:
+            return False
+        return self._base.trees.lookup(above.base, name) is not None
+
+    def hides_pair(self, pair: Pair) -> bool:
+        """Whether a path that an older version lacks stays out of commits."""
+        return pair[1] is None and self.hides(pair[0], pair[2])
+
+    def _within(self, directory: bytes) -> tuple[Rules, bool]:
+        missing = [directory]
+        while missing[-1] and missing[-1] not in self._known:  # a loop: paths may be deeper than Python's stack
+            missing.append(missing[-1].rpartition(b"/")[0])
+        for path in reversed(missing):
+            if path not in self._known:
+                self._known[path] = self._look(path)
+        return self._known[directory]
+
+    def _look(self, directory: bytes) -> tuple[Rules, bool]:
+        rules, all_new = self._known[directory.rpartition(b"/")[0]] if directory else (Rules(), False)
+        all_new = all_new or (bool(rules) and rules.ignores(directory, directory=True))
+        place = directory + b"/" + NAME if directory else NAME
+        text = patterns(side_at(self._table, place), self._sources)
+        return (rules if text is None else rules.within(directory, text)), all_new

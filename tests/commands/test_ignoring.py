@@ -1,0 +1,170 @@
+"""`.anaignore` files, and commits of some paths: what stays out of a commit stays in the working tree."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from anabranch.ids import RefName
+from anabranch.repo import Repository
+from anabranch.testing import consistency
+from anabranch.versions.objects import EntryKind
+from tests.harness import Repo, done, hinted, refused, run_ana
+
+MAIN = RefName("main")
+
+
+class Tree:
+    """Files written into main by the owner of the repository, as a mount would."""
+
+    def __init__(self, repo: Repo) -> None:
+        self.repo = repo
+
+    def write(self, files: dict[str, str | None]) -> None:
+        """Write files, directories above them too; None removes one."""
+        with Repository(self.repo.path, writable=True) as repository:
+            tree = repository.branch(MAIN).tree
+            for path, text in files.items():
+                *above, name = path.encode().split(b"/")
+                ino = tree.root
+                for part in above:
+                    found = tree.table.child(tree.table.get(ino), part)
+                    ino = (found or tree.create(ino, part, EntryKind.DIRECTORY, 0o755, 0, 0)).ino
+                old = tree.table.child(tree.table.get(ino), name)
+                if text is None:
+                    tree.unlink(ino, name)
+                    continue
+                file = old or tree.create(ino, name, EntryKind.FILE, 0o644, 0, 0)
+                tree.write(file.ino, 0, text.encode())
+            repository.settle_down()
+
+    def committed(self, revision: str = "main") -> set[str]:
+        """The paths of files in a version."""
+        with Repository(self.repo.path) as repository:
+            consistency.check(repository)
+            version = repository.version(repository.resolve(revision).id)
+            paths, todo = set(), [(b"", version.root)]
+            for prefix, directory in todo:
+                for name, entry in version.children(directory):
+                    if entry.kind is EntryKind.DIRECTORY:
+                        todo.append((prefix + name + b"/", entry))
+                    else:
+                        paths.add((prefix + name).decode())
+            return paths
+
+    def status(self, *options: str) -> dict[str, object]:
+        return dict(json.loads(done(self.repo.ana("status", "--json", *options))))
+
+    def uncommitted(self) -> set[str]:
+        changes = self.status()["changes"]
+        assert isinstance(changes, list)
+        return {change["path"] for change in changes}
+
+    def ignored(self) -> set[str]:
+        paths = self.status("--ignored")["ignored"]
+        assert isinstance(paths, list)
+        return {row["path"] for row in paths}
+
+
+@pytest.fixture
+def tree(repo: Repo) -> Tree:
+    return Tree(repo)
+
+
+def test_what_matches_stays_in_the_working_tree_and_out_of_commits(tree: Tree) -> None:
+    tree.write({
+        ".anaignore": "*.crc\n_temporary/\n", "a.csv": "1", ".a.csv.crc": "x", "out/part-0": "2",
+        "out/.part-0.crc": "y", "out/_temporary/0/part": "z",
+    })  # fmt: skip
+    assert tree.uncommitted() == {".anaignore", "a.csv", "out", "out/part-0"}
+    assert tree.ignored() == {".a.csv.crc", "out/.part-0.crc", "out/_temporary"}
+    assert "4 files changed" not in done(tree.repo.ana("commit", "-m", "first"))
+    assert tree.committed() == {".anaignore", "a.csv", "out/part-0"}
+    assert tree.uncommitted() == set()
+    assert tree.ignored() == {".a.csv.crc", "out/.part-0.crc", "out/_temporary"}
+    hinted(tree.repo.ana("commit", "-m", "again"), 1, "ignored", "--ignored")
+
+
+def test_what_a_commit_has_is_followed_though_it_matches_later(tree: Tree) -> None:
+    tree.write({"log.txt": "1", "d/old": "2"})
+    done(tree.repo.ana("commit", "-m", "first"))
+    tree.write({".anaignore": "log.txt\nd/\n", "log.txt": "changed", "d/old": "changed", "d/new": "3"})
+    assert tree.uncommitted() == {".anaignore", "log.txt", "d/old"}
+    done(tree.repo.ana("commit", "-m", "second"))
+    assert tree.committed() == {".anaignore", "log.txt", "d/old"}
+    tree.write({"log.txt": None})
+    assert tree.uncommitted() == {"log.txt"}
+    done(tree.repo.ana("commit", "-m", "third"))
+    assert tree.committed() == {".anaignore", "d/old"}
+
+
+def test_the_nearest_file_decides_and_nothing_below_an_ignored_directory_comes_back(tree: Tree) -> None:
+    tree.write({
+        ".anaignore": "*.tmp\ncache/\n/top\n", "a.tmp": "", "keep/.anaignore": "!*.tmp\n", "keep/b.tmp": "",
+        "cache/.anaignore": "!*\n", "cache/c": "", "top": "", "keep/top": "",
+    })  # fmt: skip
+    done(tree.repo.ana("commit", "-m", "first"))
+    assert tree.committed() == {".anaignore", "keep/.anaignore", "keep/b.tmp", "keep/top"}
+    assert tree.ignored() == {"a.tmp", "cache", "top"}
+
+
+def test_lines_that_are_no_patterns_are_passed_over(tree: Tree) -> None:
+    tree.write({".anaignore": "!\n# a comment\n\n*.tmp\n", "a.tmp": "", "b": ""})
+    done(tree.repo.ana("commit", "-m", "first"))
+    assert tree.committed() == {".anaignore", "b"}
+
+
+def test_a_new_repository_has_a_first_file(tmp_path: Path) -> None:
+    fresh = Repo(tmp_path / "fresh")
+    done(run_ana("init", fresh.path, cwd=tmp_path))
+    tree = Tree(fresh)
+    assert tree.uncommitted() == {".anaignore"}
+    tree.write({"out/.part.crc": "", "nb/.ipynb_checkpoints/x": "", "nb/a.ipynb": "", "out/_temporary/0": ""})
+    done(fresh.ana("commit", "-m", "first"))
+    assert tree.committed() == {".anaignore", "nb/a.ipynb"}
+
+
+def test_discard_and_restore_leave_what_is_ignored(tree: Tree) -> None:
+    tree.write({".anaignore": "*.tmp\n", "a": "1", "d/b": "2"})
+    done(tree.repo.ana("commit", "-m", "first"))
+    tree.write({"a": "x", "new": "y", "c.tmp": "z", "d/c.tmp": "z"})
+    done(tree.repo.ana("discard"))
+    assert tree.uncommitted() == set()
+    assert tree.ignored() == {"c.tmp", "d/c.tmp"}
+    done(tree.repo.ana("discard", "c.tmp"))
+    assert tree.ignored() == {"d/c.tmp"}
+
+
+def test_a_branch_with_nothing_but_ignored_files_is_clean(tree: Tree) -> None:
+    tree.write({".anaignore": "*.tmp\n"})
+    done(tree.repo.ana("commit", "-m", "first"))
+    done(tree.repo.ana("branch", "exp"))
+    tree.write({"a.tmp": ""})
+    assert tree.status()["clean"]
+    done(tree.repo.ana("branch", "-d", "exp"))
+
+
+def test_a_commit_of_some_paths_leaves_the_rest_uncommitted(tree: Tree) -> None:
+    tree.write({"a": "1", "b": "2", "raw/x": "3", "raw/y": "4", "raw/deep/z": "5"})
+    assert "1 file changed" in done(tree.repo.ana("commit", "b", "-m", "only b"))
+    assert tree.committed() == {"b"}
+    assert tree.uncommitted() == {"a", "raw", "raw/x", "raw/y", "raw/deep", "raw/deep/z"}
+    done(tree.repo.ana("commit", "raw/x", "raw/deep", "-m", "some"))
+    assert tree.committed() == {"b", "raw/x", "raw/deep/z"}
+    assert tree.uncommitted() == {"a", "raw/y"}
+    tree.write({"b": None, "raw/x": "changed"})
+    done(tree.repo.ana("commit", "b", "-m", "a deletion"))
+    assert tree.committed() == {"raw/x", "raw/deep/z"}
+    assert tree.uncommitted() == {"a", "raw/x", "raw/y"}
+    done(tree.repo.ana("commit", "-m", "the rest"))
+    assert tree.uncommitted() == set()
+
+
+def test_a_path_that_is_nowhere_or_did_not_change_is_no_commit(tree: Tree) -> None:
+    tree.write({"a": "1", "b": "2"})
+    done(tree.repo.ana("commit", "-m", "first"))
+    tree.write({"b": "changed"})
+    hinted(tree.repo.ana("commit", "none", "-m", "x"), 1, "none", "status")
+    refused(tree.repo.ana("commit", "a", "-m", "x"), 1, "nothing to commit")
+    hinted(tree.repo.ana("commit", "../a", "-m", "x"), 2, "out of the branch")
+    assert tree.uncommitted() == {"b"}

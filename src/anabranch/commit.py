@@ -15,6 +15,7 @@ import msgspec
 
 from anabranch.errors import NothingToCommitError, RefusedError, UsageError
 from anabranch.ids import ObjectId, RefName
+from anabranch.settings import AUTHOR, Settings, check_author
 from anabranch.store.env import Batch
 from anabranch.store.meta import NUMBERS, ObjectStore
 from anabranch.versions.contents import Contents
@@ -37,8 +38,6 @@ from anabranch.worktree.selection import divide
 
 MESSAGE_MAX = 1024 * 1024
 """Bytes of a commit message, and of all metadata: a commit is one record, which every reader of history holds whole."""
-AUTHOR_MAX = 1024
-"""Bytes of an author's name."""
 
 
 Progress = Callable[[int, int], None]
@@ -52,7 +51,7 @@ def unwatched(done: int, total: int) -> None:
 
 
 class Note(msgspec.Struct, frozen=True):
-    """What a commit says of itself. Without an author, it is whoever asked for the commit."""
+    """What a commit says of itself. Without an author, it is that of the settings, or whoever asked for the commit."""
 
     message: str
     author: str = ""
@@ -232,12 +231,14 @@ class Commits:
         keeper: Keeper,
         branch: Callable[[RefName], Branch],
         builder: Callable[[Callable[[], None]], Builder],
+        settings: Settings,
     ) -> None:
         self._objects = objects
         self._refs = refs
         self._keeper = keeper
         self._branch = branch
         self._builder = builder
+        self._settings = settings
         self.check: Callable[[], None] = lambda: None
         """Called by builders now and then, in their threads; what it raises ends the commit."""
 
@@ -265,9 +266,10 @@ class Commits:
     def conclude(self, candidate: Candidate, note: Note, who: Who) -> Built:
         """Step 3, in any thread: store the commit with its note. Raises UsageError."""
         note = check_note(note)
+        author = note.author or self._settings.get(AUTHOR) or who.actor
         commit = Commit(
-            candidate.root, candidate.links, candidate.parents, candidate.generation, note.author or who.actor,
-            time.time_ns(), note.message, note.metadata,
+            candidate.root, candidate.links, candidate.parents, candidate.generation, author, time.time_ns(),
+            note.message, note.metadata,
         )  # fmt: skip
         identity = put_commit(self._objects, commit)
         return Built(identity, candidate.links, candidate.trees, candidate.contents, candidate.numbers, candidate.left)
@@ -407,8 +409,7 @@ def _names(frozen: Frozen) -> Iterator[tuple[Inode, bytes, Node | None]]:
 
 def check_note(note: Note) -> Note:
     """A note as it is stored: the message without the white space around it, metadata in order. Raises UsageError."""
-    if not note.author.isprintable() or len(note.author.encode(errors="replace")) > AUTHOR_MAX:
-        raise UsageError(f"{note.author!r} is no author", hint=f"up to {AUTHOR_MAX} bytes, no control characters")
+    check_author(note.author)
     for key in note.metadata:
         if not key or not key.isprintable() or "=" in key:
             raise UsageError(f"{key!r} is no key of metadata", hint="KEY=VALUE, the key without control characters")

@@ -1,11 +1,13 @@
-"""Names of things: object ids, branch and tag names, and the syntax of revisions.
+"""Names of things: object ids, branch and tag names, the syntax of revisions, and of paths in a branch.
 
 Everything here is a plain value; nothing looks into a repository.
 """
 
+import os
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import NewType
 
 from anabranch.errors import UsageError
@@ -123,6 +125,17 @@ def _time_ns(text: str, found: re.Match[str]) -> int:
         raise UsageError(f"bad time in {text!r}: {error}", hint="a time is written 2026-11-20T100000Z, UTC") from None
     fraction = (found.group(7) or ".0")[1:].ljust(9, "0")
     return int(moment.timestamp()) * 1_000_000_000 + int(fraction)
+
+
+def path_inside(top: Path, start: Path, typed: str) -> bytes:
+    """A path that counts from `start`, from the top of its branch: nothing is guessed. Raises UsageError."""
+    if not typed:
+        raise UsageError("a PATH is empty", hint="everything of the branch is .")
+    full = Path(os.path.normpath(start / typed))
+    if not full.is_relative_to(top):
+        raise UsageError(f"{typed} leads out of the branch", hint="paths count from where you are, or from its top")
+    inside = full.relative_to(top)
+    return b"" if inside == Path() else os.fsencode(inside)
 
 
 def short(object_id: bytes) -> str:

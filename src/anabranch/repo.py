@@ -9,7 +9,7 @@ import contextlib
 import errno
 import os
 import pwd
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,11 +17,11 @@ from typing import Protocol
 from anabranch.commit import Builder, Commits, Committed, Note, Progress
 from anabranch.errors import DamagedError, NotFoundError, RefusedError, UsageError
 from anabranch.ids import ObjectId, RefName, parse_revision, ref_name
+from anabranch.settings import COMPRESSION, DEFAULT_BRANCH, KEYS, Setting, Settings, key_of
 from anabranch.store import layout as layouts
 from anabranch.store.chunks import ChunkStore
 from anabranch.store.env import Environment
-from anabranch.store.meta import SETTINGS, TABLES, WORKTREES, ObjectStore, Rows
-from anabranch.store.records import seal, unseal
+from anabranch.store.meta import TABLES, WORKTREES, ObjectStore, Rows
 from anabranch.versions import manifests
 from anabranch.versions.contents import Contents, NotLoaded
 from anabranch.versions.diff import Change, diff
@@ -45,7 +45,6 @@ from anabranch.worktree.space import MARGIN, Space
 from anabranch.worktree.tree import WorkingTree
 
 FIRST_BRANCH = "main"
-_DEFAULT = b"default branch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ def create(path: Path, *, branch: str = FIRST_BRANCH, source: str, ignore: str =
         objects.flush()
         with meta.write() as batch:
             Refs(meta, objects).create(batch, name, empty, Who(user_name(os.getuid()), source), tag=False)
-            batch.put(SETTINGS, _DEFAULT, seal(name.encode()))
+            Settings(meta).put(batch, DEFAULT_BRANCH, name)
     finally:
         meta.close()
     ChunkStore(path, writable=True).close()
@@ -131,8 +130,11 @@ class Repository:
                 raise DamagedError(f"{path} cannot be opened: {error.strerror or error}") from error
             self.objects = ObjectStore(self.meta, None if sink is None else sink.put_objects)
             self.refs = Refs(self.meta, self.objects)
+            self.settings = Settings(self.meta)
             self.trees = Trees(self.objects)
             self.contents = Contents(self.objects, self.chunks)
+            if writable or sink is not None:
+                self.chunks.level = self.settings.get(COMPRESSION)
             if writable:
                 self._open_for_writing()
             opened.pop_all()
@@ -146,7 +148,7 @@ class Repository:
         journal = Journal(self.layout.journal, checkpoint.position(self.meta))
         journal.forget(journal.next)
         self.keeper = Keeper(self.meta, self.overlays, journal, self.space)
-        self.commits = Commits(self.objects, self.refs, self.keeper, self.branch, self._builder)
+        self.commits = Commits(self.objects, self.refs, self.keeper, self.branch, self._builder, self.settings)
         self._remove_lost_overlays()
 
     def _builder(self, check: Callable[[], None]) -> Builder:
@@ -168,14 +170,30 @@ class Repository:
         """Close."""
         self.close()
 
-    # --- history ---
+    # --- settings ---
 
     def default_branch(self) -> RefName:
         """The branch that is meant where none is named, and that new branches start from."""
-        row = self.meta.get(SETTINGS, _DEFAULT)
-        if row is None:
-            raise DamagedError("the repository does not say which branch is its default")
-        return RefName(unseal(row, "default branch").decode())
+        return self.settings.get(DEFAULT_BRANCH)
+
+    def configure(self, name: str, value: str | None, actor: str) -> Setting:
+        """Change a setting, or with None go back to its default; returns how it is now.
+
+        Raises UsageError, NotFoundError for a branch that is not there.
+        """
+        key = key_of(name)
+        if key is DEFAULT_BRANCH and value is not None:
+            self.refs.named(value, tag=False)
+        with self.meta.write() as batch:
+            self.settings.unset(batch, key) if value is None else self.settings.put(batch, key, value)
+        self.chunks.level = self.settings.get(COMPRESSION)
+        return self.settings.shown(key, actor)
+
+    def configured(self, actor: str) -> list[Setting]:
+        """All settings, as they hold for somebody."""
+        return [self.settings.shown(key, actor) for key in KEYS.values()]
+
+    # --- history ---
 
     def resolve(self, revision: str) -> VersionName:
         """The version that a revision names. Raises UsageError, NotFoundError, RefusedError."""
@@ -275,7 +293,7 @@ class Repository:
                     batch.put(WORKTREES, target.encode(), row)
                     batch.delete(WORKTREES, source.encode())
                 if self.default_branch() == source:
-                    batch.put(SETTINGS, _DEFAULT, seal(target.encode()))
+                    self.settings.put(batch, DEFAULT_BRANCH, target)
         except BaseException:
             if branch is not None:
                 self.keeper.branches[source] = branch
@@ -418,6 +436,15 @@ class Repository:
 
         planned = plan(tree.table, base, source, paths, stays, new_too=new_too)
         return carry_out(tree, base, source, planned, Stale() if stale is None else stale)
+
+    def check_held(self, version: VersionName, paths: Iterable[bytes]) -> None:
+        """Raises NotFoundError for the first path that a version does not hold."""
+        files = self.version(version.id)
+        for path in paths:
+            if files.find(path) is None:
+                raise NotFoundError(
+                    f"{version} has no {path.decode(errors='replace')}", hint=f"'ana ls {version}' lists what it has"
+                )
 
     def save(self) -> None:
         """Make everything that is not committed durable."""

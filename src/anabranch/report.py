@@ -14,6 +14,7 @@ import msgspec
 from anabranch.commit import Committed
 from anabranch.ids import RefName, short
 from anabranch.repo import VersionName
+from anabranch.settings import Setting
 from anabranch.store.reindex import Rebuilt
 from anabranch.transfer.export import Exported
 from anabranch.transfer.intake import Imported
@@ -214,6 +215,26 @@ def reindexed_json(rebuilt: Rebuilt) -> Json:
     }
 
 
+# --- settings ---
+
+
+def settings_text(settings: Iterable[Setting]) -> str:
+    """`compression     1    (default)`: one line a key, the values in a column."""
+    return "".join(
+        f"{each.key:<16}{show_path(str(each.value).encode())}{'  (default)' * each.is_default}\n" for each in settings
+    )
+
+
+def setting_json(setting: Setting) -> Json:
+    """A setting for scripts."""
+    return {"key": setting.key, "value": setting.value, "default": setting.is_default}
+
+
+def settings_json(settings: Iterable[Setting]) -> list[Json]:
+    """All settings for scripts."""
+    return [*map(setting_json, settings)]
+
+
 # --- versions ---
 
 
@@ -359,6 +380,16 @@ def deleted_line(ref: Ref) -> str:
 def ref_json(ref: Ref) -> Json:
     """A branch or tag for scripts."""
     return {"name": ref.name, "number": None if ref.is_tag else ref.number, "id": ref.commit.hex()}
+
+
+def branches_json(refs: Iterable[Ref], current: RefName) -> list[Json]:
+    """Branches for scripts."""
+    return [{**ref_json(ref), "current": ref.name == current} for ref in refs]
+
+
+def tags_json(refs: Iterable[Ref]) -> list[Json]:
+    """Tags for scripts."""
+    return [*map(ref_json, refs)]
 
 
 def usage_text(path: bytes, entry: Entry, rows: list[tuple[bytes, Entry]]) -> str:

@@ -253,9 +253,13 @@ def test_control_files_are_never_listed_nor_removed_p9(mount: Mount):
     assert errno_of(os.rename, mount.main / "file", mount.main / ".ana") in (errno.EPERM, errno.EISDIR)
     assert errno_of(os.rename, mount.main / "file", mount.main / ".ana/file") == errno.EXDEV
     assert sorted(os.listdir(mount.main / ".ana")) == [
-        "commit", "diff", "diff.json", "error", "head", "log", "log.json", "status", "status.json",
+        "commit", "commit.json", "diff", "diff.json", "discard", "error", "error.json", "head", "head.json", "log",
+        "log.json", "restore", "stats", "stats.json", "status", "status.json",
     ]  # fmt: skip
-    assert sorted(os.listdir(mount.root / ".ana")) == ["branches", "error", "tags", "version"]
+    assert sorted(os.listdir(mount.root / ".ana")) == [
+        "branches", "branches.json", "config", "config.json", "error", "error.json", "stats", "stats.json", "tags",
+        "tags.json", "version", "version.json",
+    ]  # fmt: skip
     assert stat.S_ISREG((mount.main / ".ana/commit").stat().st_mode)
 
 

@@ -11,8 +11,9 @@ from anabranch.fuse.absence import PROBE, UNSURE, Absence
 from anabranch.fuse.areas import FOREVER, ROOT
 from anabranch.fuse.branches import BranchArea
 from anabranch.fuse.commits import Committer
-from anabranch.fuse.control import Outcome, of_branch
+from anabranch.fuse.control import of_branch
 from anabranch.fuse.handles import Handles
+from anabranch.fuse.outcomes import Outcome
 from anabranch.fuse.outside import Outside
 from anabranch.fuse.saver import Saver
 from anabranch.repo import Repository

@@ -1,5 +1,7 @@
 """Records: what was framed comes back, and what was touched is damage, never other bytes."""
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -140,6 +142,15 @@ def test_noise_is_stored_as_it_is_and_text_compressed() -> None:
     noise, text = random_bytes(2, 10_000), b"text" * 2_500
     assert len(frame(Kind.CHUNK, object_id(Kind.CHUNK, noise), noise)) == HEADER.size + len(noise)
     assert len(frame(Kind.CHUNK, object_id(Kind.CHUNK, text), text)) < 200
+
+
+def test_a_higher_level_saves_more_and_is_read_all_the_same() -> None:
+    words = random.Random(1).choices([b"flight", b"delayed", b"carrier", b"2013", b"\n"], k=20_000)
+    text = b",".join(words)
+    identity = object_id(Kind.CHUNK, text)
+    quick, small = (frame(Kind.CHUNK, identity, text, level) for level in (1, 19))
+    assert len(small) < 0.9 * len(quick)
+    assert unframe(Kind.CHUNK, identity, quick) == unframe(Kind.CHUNK, identity, small) == text
 
 
 def test_the_id_of_an_object_depends_on_its_kind() -> None:

@@ -1,4 +1,4 @@
-"""What the shell is told when somebody presses Tab: names of branches, tags, versions. Never an error."""
+"""What the shell is told when somebody presses Tab: names of branches, tags, versions, settings. Never an error."""
 
 from collections.abc import Callable
 from itertools import islice
@@ -10,6 +10,7 @@ from anabranch.cli.context import find
 from anabranch.errors import AnabranchError
 from anabranch.ids import ref_name
 from anabranch.repo import Repository
+from anabranch.settings import DEFAULT_BRANCH, KEYS
 
 _NEWEST = 20
 """Versions of a branch that are offered after its `@`."""
@@ -26,6 +27,16 @@ def revisions(context: click.Context, _: click.Parameter, incomplete: str) -> li
     if not at:
         return _matching(context, incomplete, tags=False) + _matching(context, incomplete, tags=True)
     return [text for text in _versions(context, name) if text.startswith(incomplete)]
+
+
+def settings(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """Keys of settings."""
+    return [key for key in KEYS if key.startswith(incomplete)]
+
+
+def setting_values(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Branches, where the setting is one."""
+    return branches(context, parameter, incomplete) if context.params.get("key") == DEFAULT_BRANCH.name else []
 
 
 def files(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:

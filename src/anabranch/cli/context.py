@@ -14,7 +14,7 @@ from anabranch.daemon import mounts
 from anabranch.daemon.client import Service, connect
 from anabranch.daemon.lock import Owner
 from anabranch.errors import UsageError
-from anabranch.ids import RefName, ref_name
+from anabranch.ids import RefName, path_inside, ref_name
 from anabranch.repo import Repository, user_name
 from anabranch.store.layout import RECORD
 from anabranch.worktree.checkpoint import Recovered
@@ -55,17 +55,11 @@ class Where:
 
         Raises UsageError.
         """
-        if not path:
-            raise UsageError("a PATH is empty", hint="everything of the branch is .")
         if self.mount is not None and self.here in (None, ".ana") and self.chosen is None:
             raise UsageError(f"{self.mount} is no branch", hint="go into one, or name it: -b BRANCH")
         top = (self.mount or Path("/")) / (self.chosen or self.here or "-")
         start = top if self.mount is None or self.chosen is not None else self.mount.joinpath(*self.parts)
-        full = Path(os.path.normpath(start / path))
-        if not full.is_relative_to(top):
-            raise UsageError(f"{path} leads out of the branch", hint="paths count from where you are, or from its top")
-        inside = full.relative_to(top)
-        return b"" if inside == Path() else os.fsencode(inside)
+        return path_inside(top, start, path)
 
     def revision(self, repository: Repository) -> str:
         """What the current directory shows, if it is that of a version or a tag; else the branch that is meant."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 import anabranch
-from anabranch.cli import history, mending, mounting, names, transfer, work
+from anabranch.cli import history, mending, mounting, names, settings, transfer, work
 from anabranch.cli.context import EnoughError
 from anabranch.cli.options import branch_option, repository_option
 from anabranch.errors import AnabranchError
@@ -37,7 +37,7 @@ def ana(repository: Path | None, branch: str | None) -> None:
 for command in (
     mounting.init, mounting.mount, mounting.umount, work.status, work.commit, work.diff, work.restore, work.discard,
     history.log, history.show_version, history.ls, history.du, history.cat, transfer.import_files,
-    transfer.export_version, names.branch, names.tag, mending.reindex,
+    transfer.export_version, names.branch, names.tag, settings.config, mending.reindex,
 ):  # fmt: skip
     ana.add_command(command)
 

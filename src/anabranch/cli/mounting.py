@@ -53,7 +53,7 @@ class _Ready(msgspec.Struct, frozen=True, tag=True):
 class _Options:
     """What was said about a mount, which its daemon has to know."""
 
-    memory: int
+    memory: int | None
     read_only: bool
     allow_other: bool
     log_level: str
@@ -81,10 +81,8 @@ def init(repository: Path, branch: str, no_ignore: bool) -> None:
 @click.option(
     "--memory",
     type=click.IntRange(min=1),
-    default=256,
-    show_default=True,
     metavar="MIB",
-    help="About how much memory the daemon may use to be quick.",
+    help="About how much memory the daemon may use to be quick; default: the setting memory (ana config).",
 )
 @click.option("--read-only", is_flag=True, help="Refuse every change, commits too.")
 @click.option("--allow-other", is_flag=True, help="Let other users in, as far as the files' permissions allow it.")
@@ -100,7 +98,7 @@ def mount(
     repository: Path,
     directory: Path,
     foreground: bool,
-    memory: int,
+    memory: int | None,
     read_only: bool,
     allow_other: bool,
     log_level: str,
@@ -205,7 +203,8 @@ def _check_mount_point(point: Path) -> None:
 def _start_daemon(layout: Layout, point: Path, options: _Options) -> Recovered:
     """The daemon is a fresh process: nothing of LMDB survives a fork."""
     reader, writer = os.pipe()
-    words = ["--ready-fd", str(writer), "--memory", str(options.memory), "--log-level", options.log_level]
+    words = ["--ready-fd", str(writer), "--log-level", options.log_level]
+    words += [] if options.memory is None else ["--memory", str(options.memory)]
     words += ["--read-only"] * options.read_only + ["--allow-other"] * options.allow_other
     command = [sys.executable, "-m", "anabranch", "mount", *words, str(layout.path), str(point)]
     with layout.log.open("ab") as log:

@@ -55,7 +55,7 @@ def branch(
         with where.reading() as history:
             current, refs = where.branch(history), history.refs.all(tags=False)
         if as_json:
-            show_json([{**report.ref_json(ref), "current": ref.name == current} for ref in refs])
+            show_json(report.branches_json(refs, current))
         else:
             show(report.refs_text(refs, current))
 
@@ -83,7 +83,7 @@ def tag(names: tuple[str, ...], delete: bool, repository: Path | None, branch: s
         with where.reading() as history:
             refs = history.refs.all(tags=True)
         if as_json:
-            show_json([report.ref_json(ref) for ref in refs])
+            show_json(report.tags_json(refs))
         else:
             show(report.refs_text(refs))
 

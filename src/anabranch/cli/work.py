@@ -12,7 +12,7 @@ from anabranch.cli.context import Where, actor, find, pairs, show, show_json
 from anabranch.cli.options import branch_option, json_option, repository_option
 from anabranch.cli.progress import progress
 from anabranch.commit import Note, check_note
-from anabranch.errors import NotFoundError, UsageError
+from anabranch.errors import UsageError
 from anabranch.ids import RefName
 from anabranch.repo import Repository, VersionName
 from anabranch.versions.diff import Change
@@ -109,10 +109,9 @@ def restore(words: tuple[str, ...], repository: Path | None, branch: str | None,
         if len(words) > 1:
             _check_first_word(history, where, name, words)
         source = history.resolve(words[0] if len(words) > 1 else name)
-        version, paths = history.version(source.id), [where.to_change(word) for word in words[1:] or words]
-        for word, path in zip(words[1:] or words, paths, strict=True):
-            if version.find(path) is None:
-                raise NotFoundError(f"{source} has no {word}", hint=f"'ana ls {source}' lists what it has")
+        paths = [where.to_change(word) for word in words[1:] or words]
+        version = history.version(source.id)
+        history.check_held(source, paths)
     with where.service() as service:
         done = service.restore(name, version, paths)
     _show_restored(name, source, done, as_json=as_json)

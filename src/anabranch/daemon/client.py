@@ -33,6 +33,7 @@ from anabranch.daemon.protocol import (
     RenameBranch,
     Request,
     Restore,
+    SetConfig,
     Status,
     Working,
     decode_reply,
@@ -44,6 +45,7 @@ from anabranch.daemon.protocol import (
 from anabranch.errors import AnabranchError, DaemonError, DeniedError, RefusedError
 from anabranch.ids import ObjectId, RefName
 from anabranch.repo import Repository
+from anabranch.settings import Setting
 from anabranch.store.layout import Layout, check
 from anabranch.store.meta import Rows
 from anabranch.versions.diff import Change
@@ -141,6 +143,10 @@ class Service(ABC):
     def put_objects(self, rows: Rows) -> None:
         """Make objects durable; see ObjectStore.take."""
         self._ask(Put(objects=list(rows)), NoneType)
+
+    def configure(self, key: str, value: str | None, actor: str) -> Setting:
+        """Change a setting, or with None go back to its default."""
+        return self._ask(SetConfig(key, value, actor), Setting)
 
 
 class _Remote(Service):
@@ -257,6 +263,8 @@ def perform(repository: Repository, request: Request, progress: Progress | None 
             return repository.restore(
                 RefName(request.branch), source, request.paths, new_too=request.new_too, kept=request.kept
             )
+        case SetConfig():
+            return repository.configure(request.key, request.value, request.actor)
     return None
 
 

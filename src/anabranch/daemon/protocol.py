@@ -144,9 +144,17 @@ class Restore(msgspec.Struct, tag=True, frozen=True):
     kept: list[bytes] = []
 
 
+class SetConfig(msgspec.Struct, tag=True, frozen=True):
+    """Change a setting, or without a value go back to its default; answers Setting."""
+
+    key: str
+    value: str | None
+    actor: str
+
+
 Request = (
     Commit | Status | Ignored | Diff | Look | Listing | Read | CreateBranch | CreateTag | RenameBranch | DeleteBranch
-    | DeleteTag | BringBack | Put | Restore
+    | DeleteTag | BringBack | Put | Restore | SetConfig
 )  # fmt: skip
 
 

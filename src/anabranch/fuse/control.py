@@ -1,21 +1,25 @@
 """Control files: `.ana/` at the root of each branch and of the mount.
 
-A table from name to what is read; what is written to `commit` goes to messages.py. A file that is only read is made
-anew at each lookup, under an inode number of its own text: with the write-back cache the kernel never takes another
-size for an inode that it knows, and many programs believe the size.
+A table from name to what is read; what is written goes to messages.py and restores.py. A file that is only read is
+made anew at each lookup, under an inode number of its own text: with the write-back cache the kernel never takes
+another size for an inode that it knows, and many programs believe the size.
 """
 
 import errno
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from itertools import count
+from typing import NamedTuple
 
 import anabranch
 from anabranch import report
-from anabranch.errors import AnabranchError
+from anabranch.fuse import stats
 from anabranch.fuse.areas import CONTROL_BITS, NEVER, Area, Found, Item
-from anabranch.repo import Repository
+from anabranch.fuse.outcomes import Outcome
+from anabranch.fuse.stats import DaemonStats
+from anabranch.repo import Repository, VersionName, user_name
+from anabranch.report import Json
+from anabranch.settings import Setting
 from anabranch.store.layout import FORMAT
 from anabranch.store.records import hash_name
 from anabranch.versions.diff import Change
@@ -26,78 +30,87 @@ from anabranch.worktree.inodes import DIRECTORY_SIZE, Attributes, Inode, now_ns
 from anabranch.worktree.tree import AttributeChanges, failure
 
 CONTROL_NAME = b".ana"
-COMMIT = b"commit"
-LIVE = frozenset({b"status", b"status.json", b"diff", b"diff.json"})
-"""Files about uncommitted changes: what programs have written must have come to us before they are read."""
+COMMIT, RESTORE, DISCARD = b"commit", b"restore", b"discard"
+"""The files that are written, too: operations.py has what becomes of it."""
 
 
-@dataclass(slots=True)
-class Outcome:
-    """What the control files of a directory last came to."""
+class File(NamedTuple):
+    """A control file: what reading it gives, as text or as JSON."""
 
-    result: str = ""
-    error: str = ""
+    read: Callable[[], object]
+    live: bool = False
+    """Whether that is about uncommitted changes: what programs have written must have come to us before."""
+    writable: bool = False
+    """Then its text is made when it is opened."""
 
 
-def failed(error: Exception) -> str:
-    """The text of `.ana/error`."""
-    if isinstance(error, OSError):
-        return f"{error.strerror or error}\n"
-    hint = f"hint: {error.hint}\n" if isinstance(error, AnabranchError) and error.hint else ""
-    return f"{error}\n{hint}"
+class _Known(NamedTuple):
+    """What is behind an inode; the text is None of a file that is written, too."""
+
+    name: bytes
+    text: bytes | None
 
 
 class ControlArea(Area):
     """One `.ana` directory."""
 
-    def __init__(self, owner: Inode, files: Mapping[bytes, Callable[[], str]]) -> None:
+    def __init__(self, owner: Inode, files: Mapping[bytes, File]) -> None:
         self._owner = owner
         self._files = files
         self._directory = self._number(CONTROL_NAME)
-        self._commits = (self._number(COMMIT + b"/%d" % number) for number in count())
-        """An inode for each lookup: writers of one inode would wait for each other in the kernel."""
-        self._texts: dict[Inode, bytes | None] = {}
-        """What reading gives, by inode; None for the commit file, whose text is made when it is opened."""
-        self._fresh: dict[Inode, bytes | None] = {}
+        self._written = (self._number(b"/%d" % number) for number in count())
+        """One for each lookup of a file that is written: writers of one would wait for each other in the kernel."""
+        self._known: dict[Inode, _Known] = {}
+        self._fresh: dict[Inode, _Known] = {}
         self._born = now_ns()
 
     def _number(self, what: bytes) -> Inode:
         return Inode(CONTROL_BITS | hash_name(what, self._owner) >> 2)
 
     def remembered(self, ino: Inode) -> None:
-        self._texts[ino] = self._fresh.pop(ino, None)
+        if (fresh := self._fresh.pop(ino, None)) is not None:
+            self._known[ino] = fresh
         self._fresh.clear()
 
     def forgotten(self, ino: Inode) -> None:
-        self._texts.pop(ino, None)
+        self._known.pop(ino, None)
 
     def directory(self) -> Found:
         """The directory itself."""
         return self._found(self._directory, EntryKind.DIRECTORY, 0o755, DIRECTORY_SIZE)
 
+    def is_live(self, name: bytes) -> bool:
+        """Whether a file tells of uncommitted changes."""
+        return name in self._files and self._files[name].live
+
+    def name(self, ino: Inode) -> bytes:
+        """The name of a control file."""
+        return self._known[ino].name
+
     def text(self, ino: Inode) -> bytes:
         """What reading a control file gives. Raises AnabranchError."""
-        text = self._texts[ino]
-        return self._made(COMMIT) if text is None else text
+        name, text = self._known[ino]
+        return self._made(name) if text is None else text
 
     def _made(self, name: bytes) -> bytes:
-        return self._files[name]().encode(errors="surrogateescape")
+        value = self._files[name].read()
+        return (value if isinstance(value, str) else report.to_json(value)).encode(errors="surrogateescape")
 
     def lookup(self, parent: Inode, name: bytes) -> Found:
         if parent != self._directory:
             raise failure(errno.ENOTDIR)
         if name not in self._files:
             raise failure(errno.ENOENT)
-        text = None if name == COMMIT else self._made(name)
-        ino = next(self._commits) if text is None else self._number(name + b"/" + text)
-        if ino not in self._texts:
-            self._fresh[ino] = text
+        text = None if self._files[name].writable else self._made(name)
+        ino = next(self._written) if text is None else self._number(name + b"/" + text)
+        if ino not in self._known:
+            self._fresh[ino] = _Known(name, text)
         return self._file(ino, text)
 
     def getattr(self, ino: Inode) -> Found:
         if ino == self._directory:
             return self.directory()
-        return self._file(ino, self._texts[ino])
+        return self._file(ino, self._known[ino].text)
 
     def _file(self, ino: Inode, text: bytes | None) -> Found:
         mode, size = (0o644, 0) if text is None else (0o444, len(text))
@@ -112,7 +125,7 @@ class ControlArea(Area):
         return self.lookup(ino, item[0])
 
     def open(self, ino: Inode, *, writing: bool, truncate: bool) -> None:
-        if (writing or truncate) and self._texts[ino] is not None:
+        if (writing or truncate) and self._known[ino].text is not None:
             raise failure(errno.EACCES)
 
     def setattr(self, ino: Inode, changes: AttributeChanges) -> Found:
@@ -147,51 +160,70 @@ class ControlArea(Area):
 def of_branch(repository: Repository, branch: Branch, outcome: Outcome) -> ControlArea:
     """The control directory of a branch. `branch.name` is asked anew each time: a branch may be renamed."""
 
+    def head() -> VersionName:
+        return repository.resolve(branch.name)
+
     def changes() -> list[Change]:
         return list(renamed(repository.status(branch.name)))
 
-    def changes_text() -> str:
-        return "".join(report.diff_text(changes()))
+    def log() -> Iterator[VersionName]:
+        return repository.log(branch.name)
 
-    def diff_json() -> str:
-        base = repository.resolve(branch.name)
-        return report.to_json(report.diff_json(str(base), branch.name, changes()))
+    def numbers() -> Json:
+        return stats.of_branch(repository, branch.name)
 
-    def head() -> str:
-        base = repository.resolve(branch.name)
-        return f"{base} {base.id.hex()}\n"
+    def head_line() -> str:
+        version = head()
+        return f"{version} {version.id.hex()}\n"
 
-    def status(render: Callable[..., object]) -> Callable[[], str]:
-        def text() -> str:
-            made = render(repository.resolve(branch.name), changes())
-            return made if isinstance(made, str) else report.to_json(made)
+    def committed() -> str:
+        return report.committed_text(outcome.committed) if outcome.committed else ""
 
-        return text
-
-    files: dict[bytes, Callable[[], str]] = {
-        COMMIT: lambda: outcome.result,
-        b"error": lambda: outcome.error,
-        b"head": head,
-        b"status": status(report.status_text),
-        b"status.json": status(report.status_json),
-        b"log": lambda: report.log_text(repository.log(branch.name)),
-        b"log.json": lambda: report.to_json(report.log_json(repository.log(branch.name))),
-        b"diff": changes_text,
-        b"diff.json": diff_json,
+    files = {
+        COMMIT: File(committed, writable=True),
+        b"commit.json": File(lambda: outcome.committed and report.committed_json(outcome.committed)),
+        RESTORE: File(lambda: outcome.said.get(RESTORE, ""), writable=True),
+        DISCARD: File(lambda: outcome.said.get(DISCARD, ""), writable=True),
+        b"error": File(outcome.error_text),
+        b"error.json": File(outcome.error_json),
+        b"head": File(head_line),
+        b"head.json": File(lambda: report.version_json(head())),
+        b"status": File(lambda: report.status_text(head(), changes()), live=True),
+        b"status.json": File(lambda: report.status_json(head(), changes()), live=True),
+        b"log": File(lambda: report.log_text(log())),
+        b"log.json": File(lambda: report.log_json(log())),
+        b"diff": File(lambda: "".join(report.diff_text(changes())), live=True),
+        b"diff.json": File(lambda: report.diff_json(str(head()), branch.name, changes()), live=True),
+        b"stats": File(lambda: stats.to_text(numbers()), live=True),
+        b"stats.json": File(numbers, live=True),
     }
     return ControlArea(branch.tree.root, files)
 
 
-def of_root(repository: Repository, owner: Inode, outcome: Outcome) -> ControlArea:
+def of_root(repository: Repository, owner: Inode, outcome: Outcome, daemon: DaemonStats) -> ControlArea:
     """The control directory of the mount."""
 
     def names(*, tags: bool) -> str:
         return "".join(f"{ref.name}\n" for ref in repository.refs.all(tags=tags))
 
-    files: dict[bytes, Callable[[], str]] = {
-        b"branches": lambda: names(tags=False),
-        b"tags": lambda: names(tags=True),
-        b"version": lambda: f"anabranch {anabranch.__version__} format {FORMAT}\n",
-        b"error": lambda: outcome.error,
+    def branches() -> list[Json]:
+        return report.branches_json(repository.branch_names(), repository.default_branch())
+
+    def settings() -> list[Setting]:
+        return repository.configured(user_name(os.getuid()))
+
+    files = {
+        b"branches": File(lambda: names(tags=False)),
+        b"branches.json": File(branches),
+        b"tags": File(lambda: names(tags=True)),
+        b"tags.json": File(lambda: report.tags_json(repository.refs.all(tags=True))),
+        b"version": File(lambda: f"anabranch {anabranch.__version__} format {FORMAT}\n"),
+        b"version.json": File(lambda: {"anabranch": anabranch.__version__, "format": FORMAT}),
+        b"config": File(lambda: report.settings_text(settings())),
+        b"config.json": File(lambda: report.settings_json(settings())),
+        b"stats": File(lambda: stats.to_text(daemon.now())),
+        b"stats.json": File(daemon.now),
+        b"error": File(outcome.error_text),
+        b"error.json": File(outcome.error_json),
     }
     return ControlArea(owner, files)

@@ -6,6 +6,7 @@ longest ago are `cold` above a limit, and are to be taken from it again.
 
 from dataclasses import dataclass
 from itertools import count, islice
+from typing import Protocol
 
 import trio
 
@@ -20,6 +21,19 @@ class Caller:
     uid: int
     gid: int
     pid: int
+
+
+class Writer(Protocol):
+    """What becomes of what is written to one handle of a control file."""
+
+    async def write(self, data: bytes) -> int:
+        """Take a piece. What it raises is the error of the system call."""
+
+    async def flush(self) -> None:
+        """A descriptor was closed."""
+
+    def release(self) -> None:
+        """The handle is gone."""
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +53,8 @@ class Handle:
     """While chunks are loaded ahead: set when the next of them are there."""
     text: bytes = b""
     """Of a control file: what reading gives."""
+    writer: Writer | None = None
+    """Of a control file that is open for writing."""
 
 
 @dataclass(slots=True)
@@ -72,6 +88,16 @@ class Handles:
         """Where the kernel met files, those that it met last at the end."""
         self.too_many = trio.Event()
         """Set when more files are known than should be."""
+
+    @property
+    def opened(self) -> int:
+        """How many files and directories are open."""
+        return len(self._files) + len(self._listings)
+
+    @property
+    def known(self) -> int:
+        """How many inodes the kernel knows."""
+        return len(self._known)
 
     def area(self, ino: Inode) -> Area | None:
         """The area of a known inode."""

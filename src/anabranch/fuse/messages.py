@@ -17,11 +17,9 @@ from anabranch.commit import MESSAGE_MAX, Note, check_message
 from anabranch.errors import AnabranchError, RefusedError
 from anabranch.fuse.branches import BranchArea
 from anabranch.fuse.commits import Committer, Prepared
-from anabranch.fuse.control import failed
 from anabranch.fuse.handles import Handle
-from anabranch.fuse.roots import RootArea
+from anabranch.fuse.outcomes import Outcome
 from anabranch.repo import user_name
-from anabranch.report import committed_text
 from anabranch.versions.refs import Who
 from anabranch.worktree.inodes import Inode
 from anabranch.worktree.tree import failure
@@ -33,103 +31,91 @@ CLOSE_WITHIN = 60.0
 
 
 class Message:
-    """What is being written to one handle."""
+    """What is written to one handle."""
 
-    def __init__(self, branch: BranchArea, process: int) -> None:
-        self.branch = branch
-        self.process = process
-        self.text = bytearray()
-        self.prepared: Prepared | None = None
-        self.error: AnabranchError | OSError | None = None
-        """Why the message was refused: each later write is told the same."""
-        self.done = False
-
-    def take(self) -> Prepared | None:
-        """What was prepared, which is then the caller's."""
-        prepared, self.prepared = self.prepared, None
-        return prepared
-
-
-class Messages:
-    """The messages that are being written."""
-
-    def __init__(self, committer: Committer, root: RootArea, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, committer: Committer, nursery: trio.Nursery, handle: Handle, branch: BranchArea, outcome: Outcome
+    ) -> None:
         self._committer = committer
-        self._root = root
         self._nursery = nursery
-        self._open: dict[Handle, Message] = {}
+        self._handle = handle
+        self._process = process_of(handle.caller.pid)
+        self._branch = branch
+        self._outcome = outcome
+        self._text = bytearray()
+        self._prepared: Prepared | None = None
+        self._error: AnabranchError | OSError | None = None
+        """Why the message was refused: each later write is told the same."""
+        self._done = False
 
-    def begin(self, handle: Handle, branch: BranchArea) -> None:
-        """The commit file was opened for writing."""
-        self._open[handle] = Message(branch, process_of(handle.caller.pid))
-
-    async def write(self, handle: Handle, data: bytes) -> int:
-        """Take a piece of a message. Raises what a commit may raise."""
-        message = self._open[handle]
-        if message.error is not None:
-            raise message.error
-        if message.done:
+    async def write(self, data: bytes) -> int:
+        """Take a piece of the message. Raises what a commit may raise."""
+        if self._error is not None:
+            raise self._error
+        if self._done:
             raise failure(errno.EINVAL)
-        if len(message.text) + len(data) > MESSAGE_MAX:
-            if message.prepared is not None:
-                self._drop(message, "its message is too long")
-            self._fail(message, failure(errno.EFBIG))
+        if len(self._text) + len(data) > MESSAGE_MAX:
+            if self._prepared is not None:
+                self._drop("its message is too long")
+            self._fail(failure(errno.EFBIG))
             raise failure(errno.EFBIG)
-        if message.prepared is None:
-            await self._prepare(message, data)
-        message.text += data
+        if self._prepared is None:
+            await self._prepare(data)
+        self._text += data
         return len(data)
 
-    async def _prepare(self, message: Message, data: bytes) -> None:
+    async def _prepare(self, data: bytes) -> None:
         try:
             check_message(data.decode(errors="replace"))
-            message.prepared = await self._committer.prepare(message.branch)
+            self._prepared = await self._committer.prepare(self._branch)
         except (AnabranchError, OSError) as error:
-            self._fail(message, error)
+            self._fail(error)
             raise
-        self._nursery.start_soon(self._give_up, message)
+        self._nursery.start_soon(self._give_up)
 
-    async def flush(self, handle: Handle) -> None:
+    async def flush(self) -> None:
         """A descriptor was closed: commit, if that was the opener's last one."""
-        message = self._open.get(handle)
-        if message is None or message.prepared is None:
+        if self._prepared is None:
             return
-        if await trio.to_thread.run_sync(has_open, message.process, handle.ino):
+        if await trio.to_thread.run_sync(has_open, self._process, self._handle.ino):
             return
-        prepared = message.take()
+        prepared = self._take()
         if prepared is None:  # meanwhile another flush was faster, or it was dropped
             return
-        message.done = True
-        who = Who(user_name(handle.caller.uid), "control file")
+        self._done = True
+        who = Who(user_name(self._handle.caller.uid), "control file")
         try:
-            done = await self._committer.finish(prepared, Note(bytes(message.text).decode(errors="replace")), who)
+            done = await self._committer.finish(prepared, Note(bytes(self._text).decode(errors="replace")), who)
         except (AnabranchError, OSError) as error:
-            self._fail(message, error)
+            self._fail(error)
             raise
-        outcome = self._root.outcomes[message.branch]
-        outcome.result, outcome.error = committed_text(done), ""
+        self._outcome.committed, self._outcome.failed = done, None
 
-    def release(self, handle: Handle) -> None:
-        """The handle is gone: a message that was not committed is dropped."""
-        message = self._open.pop(handle, None)
-        if message is not None and message.prepared is not None:
-            self._drop(message, "its file was let go without a flush")
+    def release(self) -> None:
+        """A message that was not committed is dropped."""
+        if self._prepared is not None:
+            self._drop("its file was let go without a flush")
 
-    async def _give_up(self, message: Message) -> None:
+    async def _give_up(self) -> None:
         await trio.sleep(CLOSE_WITHIN)
-        if message.prepared is not None:
-            self._drop(message, f"it was not closed within {CLOSE_WITHIN:.0f} seconds")
+        if self._prepared is not None:
+            self._drop(f"it was not closed within {CLOSE_WITHIN:.0f} seconds")
 
-    def _drop(self, message: Message, why: str) -> None:
-        log.warning("a commit of %s is dropped: %s", message.branch.branch.name, why)
-        prepared = message.take()
+    def _drop(self, why: str) -> None:
+        log.warning("a commit of %s is dropped: %s", self._branch.branch.name, why)
+        prepared = self._take()
         assert prepared is not None
         self._committer.abandon(prepared)
-        self._fail(message, RefusedError(f"the commit was dropped: {why}"))
+        self._fail(RefusedError(f"the commit was dropped: {why}"))
 
-    def _fail(self, message: Message, error: AnabranchError | OSError) -> None:
-        message.error = error
-        self._root.outcomes[message.branch].error = failed(error)
+    def _take(self) -> Prepared | None:
+        """What was prepared, which is then the caller's."""
+        prepared, self._prepared = self._prepared, None
+        return prepared
+
+    def _fail(self, error: AnabranchError | OSError) -> None:
+        self._error = error
+        self._outcome.fail(error)
 
 
 def process_of(thread: int) -> int:

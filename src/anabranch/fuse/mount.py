@@ -37,6 +37,7 @@ from anabranch.fuse import pyfuse
 from anabranch.fuse.operations import Operations
 from anabranch.ids import ObjectId, RefName, ref_name
 from anabranch.repo import Repository
+from anabranch.settings import MEMORY
 from anabranch.store.layout import check
 from anabranch.versions.refs import Who
 from anabranch.worktree.checkpoint import Recovered
@@ -63,8 +64,8 @@ Ready = Callable[[Recovered], None]
 class Options:
     """How a repository is mounted."""
 
-    memory: int
-    """MiB, about, of what is kept only for speed."""
+    memory: int | None
+    """MiB, about, of what is kept only for speed; None: what the repository's setting says."""
     read_only: bool = False
     """Whether the kernel refuses every change."""
     allow_other: bool = False
@@ -123,8 +124,8 @@ def _run(repository: Repository, mount_point: Path, ready: Callable[[], None], o
 
 async def _main(repository: Repository, mount_point: Path, ready: Callable[[], None], options: Options) -> None:
     async with trio.open_nursery() as nursery:
-        kernel, known_files = pyfuse.PyfuseKernel(mount_point), options.memory * KNOWN_FILES
-        operations = Operations(repository, kernel, nursery, known_files=known_files)
+        kernel, memory = pyfuse.PyfuseKernel(mount_point), options.memory or repository.settings.get(MEMORY)
+        operations = Operations(repository, kernel, nursery, known_files=memory * KNOWN_FILES)
         try:
             pyfuse.mount(
                 operations, str(mount_point), str(repository.layout.path),
@@ -237,9 +238,7 @@ async def _perform(operations: Operations, request: Request, caller: Caller) -> 
     if isinstance(request, Restore):
         area = operations.root.branch(RefName(request.branch))
         source = operations.repository.given(request.root, ObjectId(request.links))
-        done = await operations.outside.restore(area, source, request.paths, new_too=request.new_too, kept=request.kept)
-        await operations.saver.sync()  # P48: as it would without a mount
-        return done
+        return await operations.restore(area, source, request.paths, new_too=request.new_too, kept=request.kept)
     if isinstance(request, DeleteBranch):
         await operations.delete_branch(RefName(request.name), Who(request.actor, "command"))
         return None

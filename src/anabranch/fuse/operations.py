@@ -7,8 +7,9 @@ Code between two awaits is a critical section. An answer with attributes is made
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import TypeVar
 
 import trio
@@ -16,12 +17,15 @@ import trio
 from anabranch.errors import AnabranchError
 from anabranch.fuse.absence import Absence
 from anabranch.fuse.areas import NEVER, ROOT, Area, Found
+from anabranch.fuse.branches import BranchArea
 from anabranch.fuse.commits import Committer, Kernel
-from anabranch.fuse.control import LIVE, ControlArea
-from anabranch.fuse.handles import Caller, Handle, Handles, Listing, Place
-from anabranch.fuse.messages import Messages
+from anabranch.fuse.control import COMMIT, DISCARD, RESTORE, ControlArea
+from anabranch.fuse.handles import Caller, Handle, Handles, Listing, Place, Writer
+from anabranch.fuse.messages import Message
+from anabranch.fuse.outcomes import Outcome
 from anabranch.fuse.outside import Outside
 from anabranch.fuse.pace import Pace
+from anabranch.fuse.restores import Order
 from anabranch.fuse.roots import RootArea
 from anabranch.fuse.saver import Saver
 from anabranch.ids import ObjectId, RefName
@@ -29,8 +33,9 @@ from anabranch.repo import Repository
 from anabranch.versions.contents import NotLoaded
 from anabranch.versions.objects import EntryKind
 from anabranch.versions.refs import Who
+from anabranch.versions.trees import Version
 from anabranch.worktree.inodes import Inode, kind_of_mode
-from anabranch.worktree.restore import Stale
+from anabranch.worktree.restore import Restored, Stale
 from anabranch.worktree.tree import RENAME_EXCHANGE, AttributeChanges, failure
 
 log = logging.getLogger(__name__)
@@ -60,9 +65,13 @@ class Operations:
         self.committer = Committer(repository, kernel, self.handles, self.saver)
         self.absence = Absence()
         self.outside = Outside(repository, kernel, self.committer, self.absence)
-        self.root = RootArea(repository, self.handles.open_in)
+        self.root = RootArea(repository, self.handles)
         self._nursery = nursery
-        self._messages = Messages(self.committer, self.root, nursery)
+        self._writers: dict[bytes, Callable[[Handle, BranchArea, Outcome], Writer]] = {
+            COMMIT: partial(Message, self.committer, nursery),
+            RESTORE: partial(Order, repository, self.restore, RESTORE),
+            DISCARD: partial(Order, repository, self.restore, DISCARD),
+        }
         self._loading = trio.Semaphore(LOADERS)
         self._evicting = trio.Semaphore(1)
         self._ending = False
@@ -73,7 +82,7 @@ class Operations:
     async def lookup(self, parent: Inode, name: bytes) -> Found:
         """The child of a name; the kernel knows it afterwards."""
         area = self._area(parent)
-        if isinstance(area, ControlArea) and name in LIVE:
+        if isinstance(area, ControlArea) and area.is_live(name):
             await self.committer.launder(self.root.branch_of(area))
         await self.committer.passage(area)
         return self._remember(area.lookup(parent, name), parent, name)
@@ -191,6 +200,15 @@ class Operations:
             self.root.rename_branch(old, new, who)
         await self.outside.tell(Stale({(ROOT, old.encode()), (ROOT, new.encode())}, {ROOT}))
 
+    async def restore(
+        self, area: BranchArea, source: Version, paths: list[bytes], *,
+        new_too: bool = False, kept: Sequence[bytes] = (),
+    ) -> Restored:  # fmt: skip
+        """Put into a branch what a version holds at some paths; durable when it returns, as without a mount (P48)."""
+        done = await self.outside.restore(area, source, paths, new_too=new_too, kept=kept)
+        await self.saver.sync()
+        return done
+
     @asynccontextmanager
     async def _quiet(self, area: Area, name: bytes) -> AsyncIterator[None]:
         """If the name is a branch: what the kernel has of it comes first, and no commit or saving is under way."""
@@ -220,7 +238,8 @@ class Operations:
         area.open(ino, writing=writing, truncate=False)
         handle = self.handles.open(area, ino, caller, writable=writing)
         if writing:
-            self._messages.begin(handle, self.root.branch_of(area))
+            branch = self.root.branch_of(area)
+            handle.writer = self._writers[area.name(ino)](handle, branch, self.root.outcomes[branch])
         handle.text = area.text(ino)
         return handle.number
 
@@ -285,8 +304,8 @@ class Operations:
     async def write(self, number: int, offset: int, data: bytes) -> int:
         """Write into an open file."""
         handle = self.handles.file(number)
-        if isinstance(handle.area, ControlArea):
-            return await self._messages.write(handle, data)
+        if handle.writer is not None:
+            return await handle.writer.write(data)
         area, ino = handle.area, handle.ino
         return await self._with_chunks(lambda: area.write(ino, offset, data))
 
@@ -301,8 +320,8 @@ class Operations:
     async def flush(self, number: int) -> None:
         """A descriptor of an open file was closed."""
         handle = self.handles.file(number)
-        if isinstance(handle.area, ControlArea):
-            await self._messages.flush(handle)
+        if handle.writer is not None:
+            await handle.writer.flush()
         else:
             handle.area.flushed(handle.ino)
 
@@ -312,7 +331,9 @@ class Operations:
 
     async def release(self, number: int) -> None:
         """The last descriptor of an open file was closed."""
-        self._messages.release(self.handles.close(number))
+        handle = self.handles.close(number)
+        if handle.writer is not None:
+            handle.writer.release()
 
     def last_instant(self) -> AbstractAsyncContextManager[None]:
         """Committer.last_instant of every branch."""

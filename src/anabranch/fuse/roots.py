@@ -9,8 +9,11 @@ from collections.abc import Callable
 from anabranch.errors import AnabranchError, NotFoundError, RefusedError, UsageError
 from anabranch.fuse.areas import FOREVER, NEVER, ROOT, VERSION_BITS, Area, Found, Item
 from anabranch.fuse.branches import BranchArea
-from anabranch.fuse.control import CONTROL_NAME, Outcome, failed, of_branch, of_root
+from anabranch.fuse.control import CONTROL_NAME, of_branch, of_root
+from anabranch.fuse.handles import Handles
 from anabranch.fuse.history import VersionsArea
+from anabranch.fuse.outcomes import Outcome
+from anabranch.fuse.stats import DaemonStats
 from anabranch.ids import AtTime, Head, Numbered, ObjectId, Prefix, RefName, parse_revision, ref_name
 from anabranch.repo import Repository, user_name
 from anabranch.store.records import hash_name
@@ -26,9 +29,9 @@ _FULL_ID = re.compile(rb"@[0-9a-f]{64}")
 class RootArea(Area):
     """The mount's root directory."""
 
-    def __init__(self, repository: Repository, in_use: Callable[[Area], bool]) -> None:
+    def __init__(self, repository: Repository, handles: Handles) -> None:
         self._repository = repository
-        self._in_use = in_use
+        self._handles = handles
         self._versions = VersionsArea(repository.contents)
         self._branches: dict[RefName, BranchArea] = {}
         self._links: dict[Inode, bytes] = {}
@@ -38,7 +41,7 @@ class RootArea(Area):
             ROOT, EntryKind.DIRECTORY, 0o755, owner.st_uid, owner.st_gid, DIRECTORY_SIZE, now_ns(), now_ns(), 2
         )
         self._outcome = Outcome()
-        self._control = of_root(repository, ROOT, self._outcome)
+        self._control = of_root(repository, ROOT, self._outcome, DaemonStats(repository, handles))
 
     def branch(self, name: RefName) -> BranchArea:
         """The area of a branch. Raises NotFoundError."""
@@ -173,7 +176,7 @@ class RootArea(Area):
     def delete_branch(self, name: RefName, who: Who) -> None:
         """Repository.delete_branch, unless files of it are open. Raises RefusedError."""
         area = self.branch(name)
-        if self._in_use(area):
+        if self._handles.open_in(area):
             raise RefusedError(f"files of branch {name} are open")
         self._repository.delete_branch(name, who)
         area.gone = True
@@ -237,8 +240,6 @@ class _Said:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if error is None:
-            self._outcome.error = ""
-        elif isinstance(error, OSError) and error.strerror:
-            self._outcome.error = f"{error.strerror}\n"
-        elif isinstance(error, AnabranchError):
-            self._outcome.error = failed(error)
+            self._outcome.failed = None
+        elif isinstance(error, (AnabranchError, OSError)):
+            self._outcome.fail(error)

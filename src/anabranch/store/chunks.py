@@ -12,7 +12,7 @@ from pathlib import Path
 from anabranch.errors import DamagedError
 from anabranch.ids import ID_SIZE, ObjectId
 from anabranch.store.index import Index
-from anabranch.store.records import Kind, frame, object_id, unframe, verify
+from anabranch.store.records import LEVEL, Kind, frame, object_id, unframe, verify
 from anabranch.store.volumes import Volumes
 
 BATCH = 4 * 1024 * 1024
@@ -27,6 +27,11 @@ class Cache:
         self._size = 0
         self._entries: OrderedDict[ObjectId, bytes] = OrderedDict()
         self._lock = threading.Lock()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all contents."""
+        return self._size
 
     def get(self, identity: ObjectId) -> bytes | None:
         """The content, if it is here."""
@@ -69,6 +74,8 @@ class ChunkStore:
         self._pending_size = 0
         self._sink = sink or self._keep
         self.cache = Cache()
+        self.level = LEVEL
+        """How hard new chunks are compressed; any thread may look."""
 
     def close(self) -> None:
         """Close the files; what was not flushed is dropped."""
@@ -82,7 +89,7 @@ class ChunkStore:
             known = identity in self._pending
         if known or self.has(identity):
             return identity, 0
-        record = identity + frame(Kind.CHUNK, identity, raw)
+        record = identity + frame(Kind.CHUNK, identity, raw, self.level)
         with self._lock:
             if identity in self._pending:
                 return identity, 0

@@ -22,6 +22,7 @@ FORMAT = 1
 HEADER = struct.Struct("<BBBBIIIQ")
 MAX_RAW = 32 * 1024 * 1024
 LEVEL = 1
+"""Of compression, unless somebody asks for more."""
 _RAW, _ZSTD = 0, 1
 _UNKNOWN_SIZE = -1
 """What zstandard says of a frame that does not name the size of its content."""
@@ -51,8 +52,15 @@ class _PerThread(threading.local):
     """zstandard's objects must not be used by two threads at once."""
 
     def __init__(self) -> None:
-        self.compressor = zstandard.ZstdCompressor(level=LEVEL, write_content_size=True, write_checksum=False)
+        self._compressors: dict[int, zstandard.ZstdCompressor] = {}
         self.decompressor = zstandard.ZstdDecompressor()
+
+    def compressor(self, level: int) -> zstandard.ZstdCompressor:
+        """That of a level, which is slow to make."""
+        if level not in self._compressors:
+            made = zstandard.ZstdCompressor(level=level, write_content_size=True, write_checksum=False)
+            self._compressors[level] = made
+        return self._compressors[level]
 
 
 _zstd = _PerThread()
@@ -71,14 +79,14 @@ def object_id(kind: Kind, raw: bytes | memoryview) -> ObjectId:
     return ObjectId(blake3(raw, key=_key(kind, DEFAULT_KEY)).digest())
 
 
-def frame(kind: Kind, identity: ObjectId, raw: bytes | memoryview) -> bytes:
-    """The record of an object: header and payload. Stored raw when zstd saves less than 5 %.
+def frame(kind: Kind, identity: ObjectId, raw: bytes | memoryview, level: int = LEVEL) -> bytes:
+    """The record of an object: header and payload, compressed at a level of zstd. Raw when that saves less than 5 %.
 
     Raises ValueError on more bytes than a reader takes: what could not be read again is not written.
     """
     if len(raw) > MAX_RAW:
         raise ValueError(f"{len(raw)} bytes are more than a record may hold")
-    payload: bytes | memoryview = _zstd.compressor.compress(raw)
+    payload: bytes | memoryview = _zstd.compressor(level).compress(raw)
     codec = _ZSTD
     if len(payload) * 20 > len(raw) * 19:
         payload, codec = raw, _RAW

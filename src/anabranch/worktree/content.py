@@ -92,6 +92,12 @@ class Overlays:
         """The numbers of all overlay files on disk."""
         return [int(path.name) for path in self._directory.iterdir() if path.name.isdigit()]
 
+    def usage(self) -> tuple[int, int]:
+        """How many overlay files there are on disk, and how many bytes they take there: holes take none."""
+        with os.scandir(self._directory) as entries:
+            sizes = [entry.stat().st_blocks * 512 for entry in entries if entry.name.isdigit()]
+        return len(sizes), sum(sizes)
+
     def create(self) -> int:
         """Make an empty overlay file; its number is never used again while this process lives."""
         number = 1 + max(self.numbers(), default=0) if self._next is None else self._next

@@ -89,6 +89,11 @@ class Keeper:
         if cut.sync:
             self._overlays.sync_names()
 
+    @property
+    def journal_size(self) -> int:
+        """Bytes of the journal's records that are not yet taken in."""
+        return self._size
+
     def wants_checkpoint(self) -> bool:
         """Whether the journal is long."""
         return self._size >= CHECKPOINT

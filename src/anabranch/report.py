@@ -4,22 +4,28 @@ The command line and the control files print the same. Names that are not UTF-8 
 whole in `path_b64` too.
 """
 
+from __future__ import annotations
+
 import base64
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from anabranch.commit import Committed
-from anabranch.export import Exported
+from anabranch.escape import show_json, show_name, show_path
 from anabranch.ids import RefName, short
-from anabranch.repo import VersionName
-from anabranch.store.reindex import Rebuilt
 from anabranch.versions.diff import Change, ChangeKind
 from anabranch.versions.objects import Entry, EntryKind, Form, Tag
 from anabranch.versions.refs import Ref
-from anabranch.worktree.restore import Restored
+
+if TYPE_CHECKING:  # who gives us such a thing has imported it; others would wait for it
+    from anabranch.commit import Committed
+    from anabranch.export import Exported
+    from anabranch.repo import VersionName
+    from anabranch.store.reindex import Rebuilt
+    from anabranch.worktree.restore import Restored
 
 Json = dict[str, object]
 
@@ -37,22 +43,7 @@ WORDS = {ChangeKind.ATTRIBUTES: "attributes only", ChangeKind.TYPE: "of another 
 
 def to_json(value: object) -> str:
     """One JSON document, indented, with a newline."""
-    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"
-
-
-def show_path(path: bytes) -> str:
-    """A path for people: control characters and what is not UTF-8 escaped."""
-    text = path.decode(errors="surrogateescape")
-    return "".join(_escape(character) for character in text)
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:
-        return f"\\x{code - 0xDC00:02x}"
-    if code < 32 or code == 127:
-        return f"\\x{code:02x}"
-    return "\\\\" if character == "\\" else character
+    return show_json(msgspec.json.format(msgspec.json.encode(value), indent=2).decode()) + "\n"
 
 
 def json_path(path: bytes) -> Json:
@@ -145,10 +136,15 @@ def diff_json(old: str, new: str, changes: Iterable[Change]) -> Json:
 
 def status_text(base: VersionName, changes: list[Change]) -> str:
     """Where a branch stands, and what is not committed."""
-    head = f"On branch {base.name}, version {base} {short(base.id)}\n"
+    return status_head(base, changes) + "".join(diff_text(changes))
+
+
+def status_head(base: VersionName, changes: list[Change]) -> str:
+    """A status before its changes."""
+    head = f"On branch {show_name(str(base.name))}, version {_named(base)}\n"
     if not changes:
         return head + "Nothing to commit: the branch equals its last commit.\n"
-    return head + f"Uncommitted: {plural(len(changes), 'change')}\n" + "".join(diff_text(changes))
+    return head + f"Uncommitted: {plural(len(changes), 'change')}\n"
 
 
 def status_json(base: VersionName, changes: list[Change]) -> Json:
@@ -193,9 +189,13 @@ def reindexed_json(rebuilt: Rebuilt) -> Json:
 def version_line(version: VersionName) -> str:
     """`main@12  3f9ac2e1  2026-11-20 10:00:00 UTC  ann  the first line of the message`."""
     commit = version.commit
-    message = (commit.message or "(empty)").splitlines()[0]
+    message = (commit.message or "(empty)").partition("\n")[0]
     when, author = moment(version.time_ns), commit.author or "-"
-    return f"{version}  {short(version.id)}  {when}  {show_path(author.encode())}  {show_path(message.encode())}"
+    return f"{_named(version, '  ')}  {when}  {show_name(author)}  {show_name(message)}"
+
+
+def _named(version: VersionName, gap: str = " ") -> str:
+    return f"{show_name(str(version))}{gap}{short(version.id)}"
 
 
 def version_json(version: VersionName) -> Json:
@@ -224,10 +224,10 @@ def shown_text(version: VersionName) -> str:
         f"Date:    {moment(version.time_ns)}",
         *(f"{key}: {value}" for key, value in commit.metadata.items()),
         "",
-        *(f"    {line}" for line in (commit.message or "(empty)").splitlines()),
+        *(f"    {line}" for line in (commit.message or "(empty)").split("\n")),
         "",
     ]
-    return "".join(show_path(line.encode()) + "\n" for line in lines)
+    return "".join(show_name(line) + "\n" for line in lines)
 
 
 def shown_json(version: VersionName, changes: Iterable[Change]) -> Json:
@@ -247,9 +247,8 @@ def log_json(versions: Iterable[VersionName]) -> list[Json]:
 
 def committed_text(done: Committed) -> str:
     """`main@12 3f9ac2e1  3 files changed, 1.2 MB new`."""
-    return (
-        f"{done.branch}@{done.number} {short(done.id)}  {plural(done.files, 'file')} changed, {size(done.added)} new\n"
-    )
+    version = f"{show_name(done.branch)}@{done.number} {short(done.id)}"
+    return f"{version}  {plural(done.files, 'file')} changed, {size(done.added)} new\n"
 
 
 def committed_json(done: Committed) -> Json:
@@ -263,7 +262,7 @@ def committed_json(done: Committed) -> Json:
 def restored_text(branch: RefName, source: VersionName, done: Restored) -> str:
     """`main restored from main@12 3f9ac2e1  3 files put back, 1 name taken away`."""
     return (
-        f"{branch} restored from {source} {short(source.id)}  {plural(done.files, 'file')} put back,"
+        f"{show_name(branch)} restored from {_named(source)}  {plural(done.files, 'file')} put back,"
         f" {plural(done.removed, 'name')} taken away\n"
     )
 
@@ -276,7 +275,7 @@ def restored_json(branch: RefName, source: VersionName, done: Restored) -> Json:
 def exported_text(place: str, done: Exported) -> str:
     """`12 files, 1.2 MB, are in /tmp/flights`."""
     failed = f"; {plural(len(done.failed), 'path')} could not be written" if done.failed else ""
-    return f"{plural(done.files, 'file')}, {size(done.size)}, written to {place}{failed}\n"
+    return f"{plural(done.files, 'file')}, {size(done.size)}, written to {show_name(place)}{failed}\n"
 
 
 def exported_json(place: str, done: Exported) -> Json:
@@ -295,7 +294,8 @@ def refs_text(refs: Iterable[Ref], current: RefName | None = None) -> str:
 
 def ref_line(ref: Ref) -> str:
     """`main@12  3f9ac2e1`, or `v1.0  3f9ac2e1` of a tag."""
-    return f"{ref.name if ref.is_tag else f'{ref.name}@{ref.number}'}  {short(ref.commit)}"
+    name = show_name(ref.name)
+    return f"{name if ref.is_tag else f'{name}@{ref.number}'}  {short(ref.commit)}"
 
 
 def deleted_json(ref: Ref) -> Json:
@@ -305,8 +305,9 @@ def deleted_json(ref: Ref) -> Json:
 
 def deleted_line(ref: Ref) -> str:
     """`deleted exp, which was exp@3  3f9ac2e1; to bring it back: ana branch --restore exp`."""
-    back = f"ana tag {ref.name} @{short(ref.commit)}" if ref.is_tag else f"ana branch --restore {ref.name}"
-    return f"deleted {ref.name}, which was {ref_line(ref)}; to bring it back: {back}\n"
+    name = show_name(ref.name)
+    back = f"ana tag {name} @{short(ref.commit)}" if ref.is_tag else f"ana branch --restore {name}"
+    return f"deleted {name}, which was {ref_line(ref)}; to bring it back: {back}\n"
 
 
 def ref_json(ref: Ref) -> Json:
@@ -314,11 +315,11 @@ def ref_json(ref: Ref) -> Json:
     return {"name": ref.name, "number": None if ref.is_tag else ref.number, "id": ref.commit.hex()}
 
 
-def usage_text(path: bytes, entry: Entry, rows: list[tuple[bytes, Entry]]) -> str:
+def usage_text(path: bytes, entry: Entry, rows: list[tuple[bytes, Entry]]) -> Iterator[str]:
     """Size, number of files, name: of each child, and of all."""
     named = [*((show_path(name) + ("/" if _is_directory(row) else ""), row) for name, row in rows)]
     named.append((show_path(path) or ".", entry))
-    return "".join(f"{size(row.size):>10}  {plural(_files(row), 'file'):>12}  {name}\n" for name, row in named)
+    return (f"{size(row.size):>10}  {plural(_files(row), 'file'):>12}  {name}\n" for name, row in named)
 
 
 def usage_json(path: bytes, entry: Entry, rows: list[tuple[bytes, Entry]]) -> Json:

@@ -1,22 +1,21 @@
-"""ana log, show, ls, cat: reading versions, without a mount."""
+"""ana log, show, ls, du, cat: reading versions, without a mount."""
 
-import signal
-import sys
-import threading
-from itertools import islice, takewhile
+from collections.abc import Iterator
+from itertools import chain, islice, takewhile
 from pathlib import Path
 
 import click
 
-from anabranch import export, report
+from anabranch import report
 from anabranch.cli import completion
-from anabranch.cli.context import EnoughError, find, pairs, show, show_bytes, show_json
+from anabranch.cli.context import find, pairs, split_target
 from anabranch.cli.options import branch_option, json_option, repository_option
-from anabranch.errors import DamagedError, UsageError
-from anabranch.ids import parse_time
+from anabranch.cli.output import page, show_bytes, show_json, tint_changes, tint_versions
+from anabranch.errors import UsageError
+from anabranch.escape import show_name
+from anabranch.ids import RefName, parse_time
 from anabranch.repo import Repository
-from anabranch.versions.objects import Entry, EntryKind
-from anabranch.versions.trees import Version
+from anabranch.versions.objects import EntryKind
 
 
 @click.command()
@@ -64,11 +63,16 @@ def log(
         if as_json:
             show_json(report.log_json(versions))
             return
-        for version in versions:
-            show(report.version_line(version) + "\n")
-        first = history.refs.row(name, 0)
-        if first is not None and first.detail and not (count or path or since or until or meta):
-            show(f"before that it was called {first.detail}: ana log -b {first.detail}\n")
+        lines = (tint_versions(report.version_line(version)) + "\n" for version in versions)
+        whole = not (count or path or since or until or meta)
+        page(chain(lines, _former_name(history, name) if whole else ()))
+
+
+def _former_name(history: Repository, name: RefName) -> Iterator[str]:
+    first = history.refs.row(name, 0)
+    if first is not None and first.detail:
+        former = show_name(first.detail)
+        yield f"before that it was called {former}: ana log -b {former}\n"
 
 
 @click.command(name="show")
@@ -92,9 +96,7 @@ def show_version(revision: str | None, repository: Path | None, branch: str | No
         if as_json:
             show_json(report.shown_json(version, changes))
             return
-        show(report.shown_text(version))
-        for change in changes:
-            show(report.change_line(change) + "\n")
+        page(chain([tint_versions(report.shown_text(version))], map(tint_changes, report.diff_text(changes))))
 
 
 @click.command()
@@ -107,7 +109,7 @@ def ls(target: str, repository: Path | None, as_json: bool) -> None:
     \b
     Examples: ana ls main@3; ana ls v1.0:raw/2026
     """
-    revision, path = _split(target)
+    revision, path = split_target(target)
     with find(repository, None).reading() as history:
         version = history.version(history.resolve(revision).id)
         entry = version.at(path)
@@ -115,8 +117,7 @@ def ls(target: str, repository: Path | None, as_json: bool) -> None:
         if as_json:
             show_json([report.entry_json(name, row) for name, row in rows])
             return
-        for name, row in rows:
-            show(report.entry_line(name, row) + "\n")
+        page(report.entry_line(name, row) + "\n" for name, row in rows)
 
 
 @click.command()
@@ -131,7 +132,7 @@ def du(target: str, repository: Path | None, as_json: bool) -> None:
     \b
     Examples: ana du main; ana du v1.0:raw
     """
-    revision, path = _split(target)
+    revision, path = split_target(target)
     with find(repository, None).reading() as history:
         version = history.version(history.resolve(revision).id)
         entry = version.at(path)
@@ -140,61 +141,7 @@ def du(target: str, repository: Path | None, as_json: bool) -> None:
     if as_json:
         show_json(report.usage_json(path, entry, rows))
     else:
-        show(report.usage_text(path, entry, rows))
-
-
-@click.command(name="export")
-@click.argument("target", metavar="REV[:PATH]", shell_complete=completion.revisions)
-@click.argument("place", metavar="DEST")
-@repository_option
-@json_option
-def export_version(target: str, place: str, repository: Path | None, as_json: bool) -> None:
-    """Write what a version holds into the new directory DEST; or as a tar file, when DEST ends with .tar or is -.
-
-    Links, times and permissions are kept, as root owners too. What was written is read back and compared. No mount is
-    needed.
-
-    \b
-    Examples: ana export main@3 /tmp/flights; ana export v1.0:raw - | ssh host tar -x
-    """
-    if as_json and place == "-":
-        raise UsageError("--json would get into the tar stream", hint="export to a file")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # nothing is left behind
-    revision, path = _split(target)
-    with find(repository, None).reading() as history:
-        version = history.version(history.resolve(revision).id)
-        top = version.at(path)
-        bar = click.progressbar(length=top.size, label=f"exporting {target}", file=sys.stderr, hidden=not _is_watched())
-        lock = threading.Lock()
-
-        def progress(count: int) -> None:
-            with lock:
-                bar.update(count)
-
-        with bar:
-            done = _write(history, version, top, place, progress)
-    for failed, why in done.failed:
-        click.echo(f"ana: {report.show_path(failed)}: {why}", err=True)
-    if as_json:
-        show_json(report.exported_json(place, done))
-    elif place != "-":
-        show(report.exported_text(place, done))
-    if done.failed:
-        sys.exit(DamagedError.exit_code)
-
-
-def _is_watched() -> bool:
-    return sys.stderr.isatty()
-
-
-def _write(history: Repository, version: Version, top: Entry, place: str, progress: export.Progress) -> export.Exported:
-    if place == "-":
-        try:
-            return export.to_tar(history, version, top, sys.stdout.buffer, progress)
-        except BrokenPipeError:
-            raise EnoughError from None
-    write = export.to_tar_file if place.endswith(".tar") else export.to_directory
-    return write(history, version, top, Path(place), progress)
+        page(report.usage_text(path, entry, rows))
 
 
 @click.command()
@@ -206,7 +153,7 @@ def cat(target: str, repository: Path | None) -> None:
     \b
     Example: ana cat main@3:flights.csv | head
     """
-    revision, path = _split(target)
+    revision, path = split_target(target)
     if not path:
         raise UsageError(f"{target} names no file", hint="write REV:PATH, for example main@3:flights.csv")
     with find(repository, None).reading() as history:
@@ -215,14 +162,3 @@ def cat(target: str, repository: Path | None) -> None:
             raise UsageError(f"{target} is not a file", hint=f"ana ls {target}")
         for piece in history.read(entry):
             show_bytes(piece)
-
-
-def _split(target: str) -> tuple[str, bytes]:
-    """Revision and path. A time may hold colons itself: `main@2026-11-20T10:00:00Z:path`."""
-    at = target.find("Z:") + 1 if "@" in target.partition(":")[0] and "T" in target.partition(":")[0] else 0
-    if at == 0 and target.count(":") and target.endswith("Z") and "T" in target.partition(":")[0]:
-        return target, b""
-    colon = target.find(":", at)
-    if colon < 0:
-        return target, b""
-    return target[:colon], target[colon + 1 :].encode(errors="surrogateescape").strip(b"/")

@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from anabranch import report
-from anabranch.cli.context import find, show, show_json
+from anabranch.cli.context import find
 from anabranch.cli.options import json_option, repository_option
+from anabranch.cli.output import show, show_json
 from anabranch.daemon import lock as locks
 from anabranch.daemon.client import PATIENCE
 from anabranch.errors import DamagedError

@@ -17,9 +17,11 @@ import msgspec
 
 from anabranch import repo
 from anabranch.cli.context import say_what_was_brought_back, say_who_died
+from anabranch.cli.output import say, show
 from anabranch.daemon import guard, mounts, users
 from anabranch.daemon import lock as locks
 from anabranch.errors import BY_NAME, AnabranchError, DaemonError, DeniedError, NotFoundError, RefusedError, UsageError
+from anabranch.escape import show_name
 from anabranch.store.layout import Layout, check
 from anabranch.worktree.checkpoint import Recovered
 
@@ -69,7 +71,8 @@ def init(repository: Path, branch: str) -> None:
     """
     path = Path(os.path.abspath(repository))
     repo.create(path, branch=branch, source="command")
-    click.echo(f"{path} is a repository now, with the branch {branch}. To use it: ana mount {repository} DIR")
+    said = f"{path} is a repository now, with the branch {branch}. To use it: ana mount {repository} DIR"
+    show(show_name(said) + "\n")
 
 
 @click.command()
@@ -126,7 +129,7 @@ def mount(
 
     def tell(found: Recovered) -> None:
         say_what_was_brought_back(found)
-        click.echo(f"{path} is mounted at {point}; end with Ctrl-C", err=True)
+        say(f"{path} is mounted at {point}; end with Ctrl-C")
 
     if foreground:
         _serve(layout, point, tell, options, log_here=True)
@@ -172,7 +175,7 @@ def _lift_dead_mounts(layout: Layout) -> None:
     for known in mounts.all_mounts():
         if known.repository == layout.path and known.is_dead():
             _unmount(known.directory, lazily=True)
-            click.echo(f"the dead mount at {known.directory} was lifted", err=True)
+            say(f"the dead mount at {known.directory} was lifted")
 
 
 def _check_mount_point(point: Path) -> None:

@@ -2,14 +2,16 @@
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import click
 
 from anabranch import report
 from anabranch.cli import completion
-from anabranch.cli.context import Where, actor, find, pairs, show, show_json
+from anabranch.cli.context import Where, actor, find, pairs
 from anabranch.cli.options import branch_option, json_option, repository_option
+from anabranch.cli.output import page, show, show_json, tint_changes, tint_versions
 from anabranch.commit import Note, check_note
 from anabranch.errors import NotFoundError, UsageError
 from anabranch.ids import RefName
@@ -38,7 +40,7 @@ def status(repository: Path | None, branch: str | None, as_json: bool) -> None:
     if as_json:
         show_json(report.status_json(base, changes))
     else:
-        show(report.status_text(base, changes))
+        page(chain([tint_versions(report.status_head(base, changes))], _tinted(changes)))
 
 
 @click.command()
@@ -75,7 +77,7 @@ def commit(
     if as_json:
         show_json(report.committed_json(done))
     else:
-        show(report.committed_text(done))
+        show(tint_versions(report.committed_text(done)))
 
 
 @click.command()
@@ -112,7 +114,7 @@ def _show_restored(branch: RefName, source: VersionName, done: Restored, *, as_j
     if as_json:
         show_json(report.restored_json(branch, source, done))
     else:
-        show(report.restored_text(branch, source, done))
+        show(tint_versions(report.restored_text(branch, source, done)))
 
 
 def _check_first_word(history: Repository, where: Where, branch: RefName, words: tuple[str, ...]) -> None:
@@ -189,7 +191,7 @@ def diff(
         raise UsageError("--stat, --name-only and --json exclude each other")
     where = find(repository, branch)
     paths = [where.inside(path) for path in context.meta[_PATHS]]
-    shown = report.stat_text if stat else report.names_text if name_only else report.diff_text
+    shown = report.stat_text if stat else report.names_text if name_only else _tinted
     with where.reading() as history:
         name = where.branch(history) if new is None else None
         first = history.resolve(old or name or "")
@@ -197,9 +199,14 @@ def diff(
         if second is not None:
             _show(str(first), str(second), _at(history.diff(first.id, second.id), paths), shown, as_json=as_json)
             return
+    assert name is not None
     with where.service() as service:
-        assert name is not None
-        _show(str(first), name, _at(service.diff(first.id, name), paths), shown, as_json=as_json)
+        changes = service.diff(first.id, name)
+    _show(str(first), name, _at(changes, paths), shown, as_json=as_json)
+
+
+def _tinted(changes: Iterable[Change]) -> Iterable[str]:
+    return map(tint_changes, report.diff_text(changes))
 
 
 def _at(changes: Iterable[Change], paths: list[bytes]) -> Iterator[Change]:
@@ -216,6 +223,5 @@ def _show(
 ) -> None:
     if as_json:
         show_json(report.diff_json(old, new, changes))
-        return
-    for line in shown(changes):
-        show(line)
+    else:
+        page(shown(changes))

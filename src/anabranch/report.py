@@ -24,7 +24,6 @@ if TYPE_CHECKING:  # who gives us such a thing has imported it; others would wai
     from anabranch.commit import Committed
     from anabranch.export import Exported
     from anabranch.repo import VersionName
-    from anabranch.store.reindex import Rebuilt
     from anabranch.worktree.restore import Restored
 
 Json = dict[str, object]
@@ -154,32 +153,6 @@ def status_json(base: VersionName, changes: list[Change]) -> Json:
         "base": version_json(base),
         "clean": not changes,
         "changes": [*map(change_json, changes)],
-    }
-
-
-# --- the store ---
-
-
-def reindexed_text(rebuilt: Rebuilt) -> str:
-    """`12,345 chunks in 2 volumes, 0 damaged records`, and where each of these lies."""
-    chunks, volumes, damaged = (
-        f"{count:,} {word if count == 1 else word + 's'}"
-        for count, word in (
-            (rebuilt.chunks, "chunk"), (rebuilt.volumes, "volume"), (len(rebuilt.damaged), "damaged record"),
-        )
-    )  # fmt: skip
-    those = "1 chunk of the old index is" if rebuilt.lost == 1 else f"{rebuilt.lost:,} chunks of the old index are"
-    lost = f"lost: {those} in no volume\n" if rebuilt.lost else ""
-    return f"{chunks} in {volumes}, {damaged}\n" + lost + "".join(f"damaged: {it}\n" for it in rebuilt.damaged)
-
-
-def reindexed_json(rebuilt: Rebuilt) -> Json:
-    """A rebuilding of the index for scripts."""
-    return {
-        "chunks": rebuilt.chunks,
-        "volumes": rebuilt.volumes,
-        "lost": rebuilt.lost,
-        "damaged": [msgspec.structs.asdict(damage) for damage in rebuilt.damaged],
     }
 
 

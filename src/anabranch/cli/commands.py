@@ -19,6 +19,7 @@ COMMANDS = {
         "exporting",
         "Write what a version holds into the new directory DEST; or as a tar file, when DEST ends with .tar or is -.",
     ),
+    "info": ("info", "Tell how much a repository holds, and how much of that had to be stored."),
     "init": ("mounting", "Make an empty repository in the folder REPO."),
     "log": ("history", "List the versions of a branch, newest first."),
     "ls": ("history", "List a directory, or a file, of a version."),

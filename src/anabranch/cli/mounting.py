@@ -164,16 +164,15 @@ def _ends(layout: Layout) -> bool:
     if not locks.is_dying(layout):
         return False
     if not locks.wait_until_free(layout, _ENDS_WITHIN):
-        for known in mounts.all_mounts():
-            if known.repository == layout.path:
-                guard.abort(known.device, str(known.directory))
+        for known in mounts.of(layout.path):
+            guard.abort(known.device, str(known.directory))
     return locks.wait_until_free(layout, _ENDS_WITHIN)
 
 
 def _lift_dead_mounts(layout: Layout) -> None:
     """Nobody owns the repository: what is mounted of it leads nowhere any more."""
-    for known in mounts.all_mounts():
-        if known.repository == layout.path and known.is_dead():
+    for known in mounts.of(layout.path):
+        if known.is_dead():
             _unmount(known.directory, lazily=True)
             say(f"the dead mount at {known.directory} was lifted")
 

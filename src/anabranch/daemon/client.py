@@ -141,8 +141,8 @@ class _Local(Service):
     ) -> Committed:
         """Refused beside a dead mount: who has just written there means a commit of that, not of what is left."""
         path = self._repository.layout.path
-        for known in mounts.all_mounts():
-            if known.repository == path and known.is_dead():
+        for known in mounts.of(path):
+            if known.is_dead():
                 raise RefusedError(
                     f"the daemon of the mount at {known.directory} died; what it had not saved yet is gone",
                     hint=f"ana mount {path} {known.directory} brings the rest back: look at it, then commit",

@@ -36,6 +36,11 @@ def all_mounts() -> list[Mount]:
     return mounts
 
 
+def of(repository: Path) -> list[Mount]:
+    """The mounts of a repository."""
+    return [mount for mount in all_mounts() if mount.repository == repository]
+
+
 def at(directory: Path) -> Mount | None:
     """The mount at a directory; the newest if there are several."""
     return next((mount for mount in reversed(all_mounts()) if mount.directory == directory), None)

@@ -14,6 +14,10 @@ COMMANDS = {
     "commit": ("work", "Make a version of everything on a branch, as it is at this instant."),
     "diff": ("work", "Show the paths that differ, with their sizes; at PATH and below it, if given."),
     "discard": ("work", "Give up what is not committed at each PATH, new files too; without PATH: all of the branch."),
+    "doctor": (
+        "doctor",
+        "Look for what this machine lacks, and what is wrong with the repository, and say what to type.",
+    ),
     "du": ("history", "Say how much is in a directory of a version: in each thing in it, and in all."),
     "export": (
         "exporting",

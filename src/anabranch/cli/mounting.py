@@ -16,6 +16,7 @@ import click
 import msgspec
 
 from anabranch import repo
+from anabranch.cli import checks
 from anabranch.cli.context import say_what_was_brought_back, say_who_died
 from anabranch.cli.output import say, show
 from anabranch.daemon import guard, mounts, users
@@ -138,25 +139,17 @@ def mount(
 
 
 def _check_machine(*, allow_other: bool) -> None:
-    if shutil.which("fusermount3") is None:
-        raise DeniedError("fusermount3 is missing", hint="install the package fuse3")
-    if not Path("/dev/fuse").exists():
-        raise DeniedError("/dev/fuse is missing", hint="load the kernel's module: modprobe fuse")
-    try:
-        os.close(os.open("/dev/fuse", os.O_RDWR))
-    except OSError as error:
-        raise DeniedError(f"cannot open /dev/fuse: {error.strerror}", hint="ask for access to /dev/fuse") from error
-    if allow_other and os.geteuid() != 0 and not _lets_others_in(Path("/etc/fuse.conf")):
+    _demand(checks.fusermount(shutil.which("fusermount3")))
+    _demand(checks.fuse_device(Path("/dev/fuse")))
+    if allow_other and os.geteuid() != 0 and not checks.lets_others_in(Path("/etc/fuse.conf")):
         raise DeniedError(
             "only root may let others in here", hint="have root write the line user_allow_other into /etc/fuse.conf"
         )
 
 
-def _lets_others_in(configuration: Path) -> bool:
-    try:
-        return b"user_allow_other" in map(bytes.strip, configuration.read_bytes().split(b"\n"))
-    except OSError:
-        return False
+def _demand(finding: checks.Finding) -> None:
+    if finding.state is checks.State.FAIL:
+        raise DeniedError(finding.found, hint=finding.hint)
 
 
 def _ends(layout: Layout) -> bool:
@@ -287,8 +280,7 @@ def umount(directory: Path) -> None:
     known = mounts.at(point)
     if known is None:
         raise NotFoundError(f"no repository is mounted at {point}")
-    if shutil.which("fusermount3") is None:
-        raise DeniedError("fusermount3 is missing", hint="install the package fuse3")
+    _demand(checks.fusermount(shutil.which("fusermount3")))
     dead = known.is_dead()
     _unmount(point, lazily=dead)
     if not dead and not locks.wait_until_free(Layout(known.repository), _UNMOUNT_SECONDS):

@@ -23,6 +23,8 @@ _COLOURS = {
 _CHANGE = re.compile(r"^(?:[ADMTaRI](?=  )|[+-].*|@@.*)", re.MULTILINE)
 _VERSION = re.compile(r"^(.*?)([^\s:]*)( {1,2})([0-9a-f]{64}|[0-9a-f]{8})\b", re.MULTILINE)
 """The first name with an id after it in a line, or an id alone."""
+_STATES = {"ok": "green", "warn": "yellow", "fail": "red"}
+_STATE = re.compile(rf"^(?:{'|'.join(_STATES)})\b", re.MULTILINE)
 
 
 class EnoughError(Exception):
@@ -113,6 +115,13 @@ def _tint_version(found: re.Match[str]) -> str:
 def say(message: str) -> None:
     """Say something on standard error, where it is no part of the output."""
     click.echo(show_name(message), err=True)
+
+
+def tint_states(text: str) -> str:
+    """Lines that begin with how a check went, in the colours of a traffic light."""
+    if not _is_coloured(sys.stdout):
+        return text
+    return _STATE.sub(lambda found: click.style(found[0], fg=_STATES[found[0]]), text)
 
 
 def complain(message: str, hint: str | None = None) -> None:

@@ -25,6 +25,7 @@ from anabranch.daemon.protocol import (
     DeleteBranch,
     DeleteTag,
     Diff,
+    Ping,
     RenameBranch,
     Request,
     Restore,
@@ -108,11 +109,18 @@ class Service(ABC):
 class _Remote(Service):
     """The daemon's, over its socket."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, seconds: float | None = None) -> None:
         self._layout = layout
+        self._seconds = seconds
+        """How long to wait for the daemon; None: as long as it takes."""
+
+    def ping(self) -> None:
+        """Have the daemon answer."""
+        self._ask(Ping(), NoneType)
 
     def _ask(self, request: Request, kind: type[T]) -> T:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(self._seconds)
             try:
                 with short_address(self._layout.socket) as address:
                     connection.connect(address)
@@ -122,7 +130,7 @@ class _Remote(Service):
                 raise DeniedError(f"the daemon of {self._layout.path} belongs to another user") from error
             except OSError as error:
                 raise DaemonError(
-                    f"the daemon of {self._layout.path} does not answer: {error.strerror}",
+                    f"the daemon of {self._layout.path} does not answer: {error.strerror or error}",
                     hint=f"its log is {self._layout.log}",
                 ) from error
         return msgspec.msgpack.decode(decode_reply(message), type=kind)
@@ -151,6 +159,11 @@ class _Local(Service):
 
     def _ask(self, request: Request, kind: type[T]) -> T:
         return msgspec.msgpack.decode(msgspec.msgpack.encode(perform(self._repository, request)), type=kind)
+
+
+def ping(path: Path, seconds: float) -> None:
+    """See that the daemon of a repository answers within so many seconds. Raises DaemonError, DeniedError."""
+    _Remote(Layout(path), seconds).ping()
 
 
 def perform(repository: Repository, request: Request) -> object:

@@ -98,8 +98,22 @@ class Restore(msgspec.Struct, tag=True, frozen=True):
     new_too: bool = False
 
 
+class Ping(msgspec.Struct, tag=True, frozen=True):
+    """Answers nothing: for who wants to know whether the daemon does."""
+
+
 Request = (
-    Commit | Status | Diff | CreateBranch | CreateTag | RenameBranch | DeleteBranch | DeleteTag | BringBack | Restore
+    Commit
+    | Status
+    | Diff
+    | CreateBranch
+    | CreateTag
+    | RenameBranch
+    | DeleteBranch
+    | DeleteTag
+    | BringBack
+    | Restore
+    | Ping
 )
 
 

@@ -17,7 +17,7 @@ from anabranch.commit import check_note
 from anabranch.daemon import guard, mounts
 from anabranch.daemon import lock as locks
 from anabranch.daemon.client import perform
-from anabranch.daemon.protocol import Commit, DeleteBranch, Diff, RenameBranch, Request, Restore, Status
+from anabranch.daemon.protocol import Commit, DeleteBranch, Diff, Ping, RenameBranch, Request, Restore, Status
 from anabranch.daemon.server import Server
 from anabranch.errors import AnabranchError, DeniedError, RefusedError
 from anabranch.fuse import pyfuse
@@ -197,7 +197,7 @@ def _handler(operations: Operations, options: Options, token: trio.lowlevel.Trio
     """Carry requests of other processes out in the loop, where the working trees live."""
 
     def handle(request: Request) -> object:
-        if options.read_only and not isinstance(request, (Status, Diff)):
+        if options.read_only and not isinstance(request, (Status, Diff, Ping)):
             raise RefusedError("the repository is mounted read-only", hint="unmount it, then mount it without that")
         return trio.from_thread.run(partial(_perform, operations, request), trio_token=token)
 

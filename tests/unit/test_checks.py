@@ -126,9 +126,8 @@ def test_who_has_a_repository():
 
 def test_dead_mounts():
     says(checks.dead_mounts(Path("/r"), []), State.OK)
-    says(
-        checks.dead_mounts(Path("/r"), [Path("/a"), Path("/b")]), State.FAIL, "/a, /b", "ana umount /a", "ana mount /r"
-    )
+    found = checks.dead_mounts(Path("/r"), [Path("/a"), Path("/b")])
+    says(found, State.FAIL, "/a, /b", "ana umount /a", "ana mount /r /a")
 
 
 def test_an_error_is_a_check_that_failed():

@@ -9,6 +9,7 @@ from anabranch.escape import show_json, show_name, show_path
 
 def test_paths_never_disturb_a_terminal():
     assert show_path(b"a\nb\x1b\x7f\xff\\\xc3\xa4") == "a\\x0ab\\x1b\\x7f\\xff\\\\ä"
+    assert show_path(b"\\x1b") != show_path(b"\x1b"), "no two paths look the same"
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,9 @@ def test_what_moves_a_cursor_or_turns_the_direction_is_escaped(character: str, s
     assert json.loads(document) == [f"a{character}b"], "it says the same"
 
 
-@pytest.mark.parametrize("text", ["\xa0", "ünïcödé", "\u2027", "\u202f", "\u2065", "\u206a", "שלום", "名前", "🙂"])
+@pytest.mark.parametrize(
+    "text", ["\xa0", "ünïcödé", "\u2027", "\u202f", "\u2065", "\u206a", "שלום", "名前", "🙂", "C:\\temp"]
+)
 def test_other_text_is_shown_as_it_is(text: str):
     assert show_name(text) == show_json(text) == text
 

@@ -1,6 +1,5 @@
 """ana export: a version as an ordinary directory, or a tar stream."""
 
-import os
 import signal
 import sys
 import threading
@@ -14,6 +13,7 @@ from anabranch.cli.context import find, split_target
 from anabranch.cli.options import json_option, repository_option
 from anabranch.cli.output import EnoughError, complain, show, show_json
 from anabranch.errors import DamagedError, UsageError
+from anabranch.escape import show_path
 from anabranch.repo import Repository
 from anabranch.versions.objects import Entry
 from anabranch.versions.trees import Version
@@ -50,7 +50,7 @@ def export_version(target: str, place: str, repository: Path | None, as_json: bo
         with bar:
             done = _write(history, version, top, place, progress)
     for failed, why in done.failed:
-        complain(f"{os.fsdecode(failed)}: {why}")
+        complain(f"{show_path(failed)}: {why}")
     if as_json:
         show_json(report.exported_json(place, done))
     elif place != "-":

@@ -112,16 +112,16 @@ def _tint_version(found: re.Match[str]) -> str:
     return f"{before}{shown}{gap}{click.style(identity, fg='yellow')}"
 
 
-def say(message: str) -> None:
-    """Say something on standard error, where it is no part of the output."""
-    click.echo(show_name(message), err=True)
-
-
 def tint_states(text: str) -> str:
     """Lines that begin with how a check went, in the colours of a traffic light."""
     if not _is_coloured(sys.stdout):
         return text
     return _STATE.sub(lambda found: click.style(found[0], fg=_STATES[found[0]]), text)
+
+
+def say(message: str) -> None:
+    """Say something on standard error, where it is no part of the output."""
+    click.echo(show_name(message), err=True)
 
 
 def complain(message: str, hint: str | None = None) -> None:

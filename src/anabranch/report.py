@@ -4,24 +4,29 @@ The command line and the control files print the same. Names that are not UTF-8 
 whole in `path_b64` too.
 """
 
+from __future__ import annotations
+
 import base64
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from anabranch.commit import Committed
+from anabranch.escape import show_json, show_line, show_name, show_path
 from anabranch.ids import RefName, short
-from anabranch.repo import VersionName
-from anabranch.settings import Setting
-from anabranch.store.reindex import Rebuilt
-from anabranch.transfer.export import Exported
-from anabranch.transfer.intake import Imported
 from anabranch.versions.diff import Change, ChangeKind
 from anabranch.versions.objects import Entry, EntryKind, Form, Tag
 from anabranch.versions.refs import Ref
-from anabranch.worktree.restore import Restored
+
+if TYPE_CHECKING:  # who gives us such a thing has imported it; others would wait for it
+    from anabranch.commit import Committed
+    from anabranch.repo import VersionName
+    from anabranch.settings import Setting
+    from anabranch.transfer.export import Exported
+    from anabranch.transfer.intake import Imported
+    from anabranch.worktree.restore import Restored
 
 Json = dict[str, object]
 
@@ -40,35 +45,7 @@ WORDS = {ChangeKind.ATTRIBUTES: "attributes only", ChangeKind.TYPE: "of another 
 
 def to_json(value: object) -> str:
     """One JSON document, indented, with a newline."""
-    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"
-
-
-def show_path(path: bytes) -> str:
-    """A path for people: control characters and what is not UTF-8 escaped."""
-    text = path.decode(errors="surrogateescape")
-    return "".join(_escape(character) for character in text)
-
-
-def show_line(line: str) -> str:
-    """A line of a text for people, with what could take a terminal over, or deceive its reader, escaped."""
-    return line.translate(_UNSAFE)
-
-
-_UNSAFE = {
-    code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
-    for start, stop in ((0, 9), (10, 32), (127, 160), (0x2028, 0x202F), (0x2066, 0x206A))
-    for code in range(start, stop)
-}
-"""Control characters but the tab, ends of a line, and what turns the direction of writing."""
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:
-        return f"\\x{code - 0xDC00:02x}"
-    if code < 32 or code == 127:
-        return f"\\x{code:02x}"
-    return "\\\\" if character == "\\" else character
+    return show_json(msgspec.json.format(msgspec.json.encode(value), indent=2).decode()) + "\n"
 
 
 def json_path(path: bytes) -> Json:
@@ -170,12 +147,23 @@ def diff_json(old: str, new: str, changes: Iterable[Change]) -> Json:
 
 def status_text(base: VersionName, changes: list[Change], ignored: list[bytes] | None = None) -> str:
     """Where a branch stands, what is not committed, and if asked for, what is ignored."""
-    head = f"On branch {base.name}, version {base} {short(base.id)}\n"
-    hidden = "" if ignored is None else f"Ignored: {plural(len(ignored), 'path')}\n"
-    hidden += "".join(f"I  {show_path(path)}\n" for path in ignored or ())
+    return status_head(base, changes) + "".join(status_rest(changes, ignored))
+
+
+def status_head(base: VersionName, changes: list[Change]) -> str:
+    """A status before its changes."""
+    head = f"On branch {show_name(str(base.name))}, version {_short(base)}\n"
     if not changes:
-        return head + "Nothing to commit: the branch equals its last commit.\n" + hidden
-    return head + f"Uncommitted: {plural(len(changes), 'change')}\n" + "".join(diff_text(changes)) + hidden
+        return head + "Nothing to commit: the branch equals its last commit.\n"
+    return head + f"Uncommitted: {plural(len(changes), 'change')}\n"
+
+
+def status_rest(changes: list[Change], ignored: list[bytes] | None) -> Iterator[str]:
+    """The lines of a status after its head."""
+    yield from diff_text(changes)
+    if ignored is not None:
+        yield f"Ignored: {plural(len(ignored), 'path')}\n"
+    yield from (f"I  {show_path(path)}\n" for path in ignored or ())
 
 
 def status_json(base: VersionName, changes: list[Change], ignored: list[bytes] | None = None) -> Json:
@@ -187,32 +175,6 @@ def status_json(base: VersionName, changes: list[Change], ignored: list[bytes] |
         "changes": [*map(change_json, changes)],
     }
     return status if ignored is None else {**status, "ignored": [*map(json_path, ignored)]}
-
-
-# --- the store ---
-
-
-def reindexed_text(rebuilt: Rebuilt) -> str:
-    """`12,345 chunks in 2 volumes, 0 damaged records`, and where each of these lies."""
-    chunks, volumes, damaged = (
-        f"{count:,} {word if count == 1 else word + 's'}"
-        for count, word in (
-            (rebuilt.chunks, "chunk"), (rebuilt.volumes, "volume"), (len(rebuilt.damaged), "damaged record"),
-        )
-    )  # fmt: skip
-    those = "1 chunk of the old index is" if rebuilt.lost == 1 else f"{rebuilt.lost:,} chunks of the old index are"
-    lost = f"lost: {those} in no volume\n" if rebuilt.lost else ""
-    return f"{chunks} in {volumes}, {damaged}\n" + lost + "".join(f"damaged: {it}\n" for it in rebuilt.damaged)
-
-
-def reindexed_json(rebuilt: Rebuilt) -> Json:
-    """A rebuilding of the index for scripts."""
-    return {
-        "chunks": rebuilt.chunks,
-        "volumes": rebuilt.volumes,
-        "lost": rebuilt.lost,
-        "damaged": [msgspec.structs.asdict(damage) for damage in rebuilt.damaged],
-    }
 
 
 # --- settings ---
@@ -241,9 +203,13 @@ def settings_json(settings: Iterable[Setting]) -> list[Json]:
 def version_line(version: VersionName) -> str:
     """`main@12  3f9ac2e1  2026-11-20 10:00:00 UTC  ann  the first line of the message`."""
     commit = version.commit
-    message = (commit.message or "(empty)").splitlines()[0]
+    message = (commit.message or "(empty)").partition("\n")[0]
     when, author = moment(version.time_ns), commit.author or "-"
-    return f"{version}  {short(version.id)}  {when}  {show_path(author.encode())}  {show_path(message.encode())}"
+    return f"{_short(version, '  ')}  {when}  {show_name(author)}  {show_name(message)}"
+
+
+def _short(version: VersionName, gap: str = " ") -> str:
+    return f"{show_name(str(version))}{gap}{short(version.id)}"
 
 
 def version_json(version: VersionName) -> Json:
@@ -272,10 +238,10 @@ def shown_text(version: VersionName) -> str:
         f"Date:    {moment(version.time_ns)}",
         *(f"{key}: {value}" for key, value in commit.metadata.items()),
         "",
-        *(f"    {line}" for line in (commit.message or "(empty)").splitlines()),
+        *(f"    {line}" for line in (commit.message or "(empty)").split("\n")),
         "",
     ]
-    return "".join(show_path(line.encode()) + "\n" for line in lines)
+    return "".join(show_name(line) + "\n" for line in lines)
 
 
 def shown_json(version: VersionName, changes: Iterable[Change]) -> Json:
@@ -295,9 +261,8 @@ def log_json(versions: Iterable[VersionName]) -> list[Json]:
 
 def committed_text(done: Committed) -> str:
     """`main@12 3f9ac2e1  3 files changed, 1.2 MB new`."""
-    return (
-        f"{done.branch}@{done.number} {short(done.id)}  {plural(done.files, 'file')} changed, {size(done.added)} new\n"
-    )
+    version = f"{show_name(done.branch)}@{done.number} {short(done.id)}"
+    return f"{version}  {plural(done.files, 'file')} changed, {size(done.added)} new\n"
 
 
 def committed_json(done: Committed) -> Json:
@@ -311,7 +276,7 @@ def committed_json(done: Committed) -> Json:
 def restored_text(branch: RefName, source: VersionName, done: Restored) -> str:
     """`main restored from main@12 3f9ac2e1  3 files put back, 1 name taken away`."""
     return (
-        f"{branch} restored from {source} {short(source.id)}  {plural(done.files, 'file')} put back,"
+        f"{show_name(branch)} restored from {_short(source)}  {plural(done.files, 'file')} put back,"
         f" {plural(done.removed, 'name')} taken away\n"
     )
 
@@ -344,7 +309,7 @@ def imported_json(
 def exported_text(place: str, done: Exported) -> str:
     """`12 files, 1.2 MB, are in /tmp/flights`."""
     failed = f"; {plural(len(done.failed), 'path')} could not be written" if done.failed else ""
-    return f"{plural(done.files, 'file')}, {size(done.size)}, written to {place}{failed}\n"
+    return f"{plural(done.files, 'file')}, {size(done.size)}, written to {show_name(place)}{failed}\n"
 
 
 def exported_json(place: str, done: Exported) -> Json:
@@ -363,7 +328,8 @@ def refs_text(refs: Iterable[Ref], current: RefName | None = None) -> str:
 
 def ref_line(ref: Ref) -> str:
     """`main@12  3f9ac2e1`, or `v1.0  3f9ac2e1` of a tag."""
-    return f"{ref.name if ref.is_tag else f'{ref.name}@{ref.number}'}  {short(ref.commit)}"
+    name = show_name(ref.name)
+    return f"{name if ref.is_tag else f'{name}@{ref.number}'}  {short(ref.commit)}"
 
 
 def deleted_json(ref: Ref) -> Json:
@@ -373,8 +339,9 @@ def deleted_json(ref: Ref) -> Json:
 
 def deleted_line(ref: Ref) -> str:
     """`deleted exp, which was exp@3  3f9ac2e1; to bring it back: ana branch --restore exp`."""
-    back = f"ana tag {ref.name} @{short(ref.commit)}" if ref.is_tag else f"ana branch --restore {ref.name}"
-    return f"deleted {ref.name}, which was {ref_line(ref)}; to bring it back: {back}\n"
+    name = show_name(ref.name)
+    back = f"ana tag {name} @{short(ref.commit)}" if ref.is_tag else f"ana branch --restore {name}"
+    return f"deleted {name}, which was {ref_line(ref)}; to bring it back: {back}\n"
 
 
 def ref_json(ref: Ref) -> Json:
@@ -392,11 +359,11 @@ def tags_json(refs: Iterable[Ref]) -> list[Json]:
     return [*map(ref_json, refs)]
 
 
-def usage_text(path: bytes, entry: Entry, rows: list[tuple[bytes, Entry]]) -> str:
+def usage_text(path: bytes, entry: Entry, rows: list[tuple[bytes, Entry]]) -> Iterator[str]:
     """Size, number of files, name: of each child, and of all."""
     named = [*((show_path(name) + ("/" if _is_directory(row) else ""), row) for name, row in rows)]
     named.append((show_path(path) or ".", entry))
-    return "".join(f"{size(row.size):>10}  {plural(_files(row), 'file'):>12}  {name}\n" for name, row in named)
+    return (f"{size(row.size):>10}  {plural(_files(row), 'file'):>12}  {name}\n" for name, row in named)
 
 
 def usage_json(path: bytes, entry: Entry, rows: list[tuple[bytes, Entry]]) -> Json:

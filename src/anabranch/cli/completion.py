@@ -1,16 +1,23 @@
-"""What the shell is told when somebody presses Tab: names of branches, tags, versions, settings. Never an error."""
+"""What the shell is told when somebody presses Tab: names of branches, tags, versions, settings. Never an error.
 
-from collections.abc import Callable
+The options name these functions, so every call of `ana` imports this module: what they need is imported in them.
+"""
+
+from __future__ import annotations
+
 from itertools import islice
+from typing import TYPE_CHECKING
 
-import click
-from click.shell_completion import CompletionItem
-
-from anabranch.cli.context import find
 from anabranch.errors import AnabranchError
 from anabranch.ids import ref_name
-from anabranch.repo import Repository
-from anabranch.settings import DEFAULT_BRANCH, KEYS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import click
+    from click.shell_completion import CompletionItem
+
+    from anabranch.repo import Repository
 
 _NEWEST = 20
 """Versions of a branch that are offered after its `@`."""
@@ -31,21 +38,29 @@ def revisions(context: click.Context, _: click.Parameter, incomplete: str) -> li
 
 def settings(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """Keys of settings."""
+    from anabranch.settings import KEYS
+
     return [key for key in KEYS if key.startswith(incomplete)]
 
 
 def setting_values(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Branches, where the setting is one."""
+    from anabranch.settings import DEFAULT_BRANCH
+
     return branches(context, parameter, incomplete) if context.params.get("key") == DEFAULT_BRANCH.name else []
 
 
 def files(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Files, by the shell itself."""
+    from click.shell_completion import CompletionItem
+
     return [CompletionItem(incomplete, type="file")]
 
 
 def revisions_and_files(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Either."""
+    from click.shell_completion import CompletionItem
+
     return [*map(CompletionItem, revisions(context, parameter, incomplete)), *files(context, parameter, incomplete)]
 
 
@@ -63,6 +78,8 @@ def _versions(context: click.Context, name: str) -> list[str]:
 
 
 def _asked(context: click.Context, question: Callable[[Repository], list[str]]) -> list[str]:
+    from anabranch.cli.context import find
+
     try:
         with context, find(context.params.get("repository"), None).reading() as history:
             return question(history)

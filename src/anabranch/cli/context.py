@@ -1,23 +1,28 @@
 """Which repository and which branch a command means: what its options say, else where it is called."""
 
+from __future__ import annotations
+
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from anabranch import report
+from anabranch.cli.output import say
 from anabranch.daemon import mounts
-from anabranch.daemon.client import Service, connect
-from anabranch.daemon.lock import Owner
 from anabranch.errors import UsageError
 from anabranch.ids import RefName, path_inside, ref_name
 from anabranch.repo import Repository, user_name
 from anabranch.store.layout import RECORD
-from anabranch.worktree.checkpoint import Recovered
+
+if TYPE_CHECKING:
+    from anabranch.daemon.client import Service
+    from anabranch.daemon.lock import Owner
+    from anabranch.worktree.checkpoint import Recovered
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,8 @@ class Where:
     @contextmanager
     def service(self) -> Iterator[Service]:
         """Whoever owns the repository."""
+        from anabranch.daemon.client import connect  # only here: to read takes none of it
+
         with connect(self.path) as service:
             say_who_died(self.path, service.died)
             if service.recovered is not None:
@@ -132,16 +139,16 @@ def _where(path: Path, branch: str | None, mount: mounts.Mount | None, current: 
 def say_who_died(path: Path, last: Owner | None) -> None:
     """Tell of a daemon that ended without saying so."""
     if last is not None:
-        click.echo(f"process {last.pid} died; it had {path} mounted at {last.mount_point}", err=True)
+        say(f"process {last.pid} died; it had {path} mounted at {last.mount_point}")
 
 
 def say_what_was_brought_back(found: Recovered) -> None:
     """Tell of what was in the journal."""
     if found.records:
         when = report.moment(found.saved_ns)
-        click.echo(f"uncommitted changes were brought back as they were saved at {when}", err=True)
+        say(f"uncommitted changes were brought back as they were saved at {when}")
     if found.dropped:
-        click.echo(f"a record that was being written was dropped ({found.dropped} bytes)", err=True)
+        say(f"a record that was being written was dropped ({found.dropped} bytes)")
 
 
 def actor() -> str:
@@ -171,25 +178,3 @@ def split_target(target: str) -> tuple[str, bytes]:
     if colon < 0:
         return target, b""
     return target[:colon], target[colon + 1 :].encode(errors="surrogateescape").strip(b"/")
-
-
-class EnoughError(Exception):
-    """Whoever reads our output has closed it: `ana log | head`. No failure."""
-
-
-def show(text: str) -> None:
-    """Print text as it is; names that are not UTF-8 were escaped before."""
-    show_bytes(text.encode())
-
-
-def show_bytes(data: bytes) -> None:
-    """Write to standard output."""
-    try:
-        sys.stdout.buffer.write(data)
-    except BrokenPipeError:
-        raise EnoughError from None
-
-
-def show_json(value: object) -> None:
-    """Print a JSON document."""
-    show(report.to_json(value))

@@ -1,16 +1,20 @@
-"""ana log, show, ls, cat: reading versions, without a mount."""
+"""ana log, show, ls, du, cat: reading versions, without a mount."""
 
-from itertools import islice, takewhile
+from collections.abc import Iterator
+from itertools import chain, islice, takewhile
 from pathlib import Path
 
 import click
 
 from anabranch import report
 from anabranch.cli import completion
-from anabranch.cli.context import find, pairs, show, show_bytes, show_json, split_target
+from anabranch.cli.context import find, pairs, split_target
 from anabranch.cli.options import branch_option, json_option, repository_option
+from anabranch.cli.output import page, show_bytes, show_json, tint_changes, tint_versions
 from anabranch.errors import UsageError
-from anabranch.ids import parse_time
+from anabranch.escape import show_name
+from anabranch.ids import RefName, parse_time
+from anabranch.repo import Repository
 from anabranch.versions.objects import EntryKind
 from anabranch.versions.renames import renamed
 
@@ -60,11 +64,16 @@ def log(
         if as_json:
             show_json(report.log_json(versions))
             return
-        for version in versions:
-            show(report.version_line(version) + "\n")
-        first = history.refs.row(name, 0)
-        if first is not None and first.detail and not (count or path or since or until or meta):
-            show(f"before that it was called {first.detail}: ana log -b {first.detail}\n")
+        lines = (tint_versions(report.version_line(version)) + "\n" for version in versions)
+        whole = not (count or path or since or until or meta)
+        page(chain(lines, _former_name(history, name) if whole else ()))
+
+
+def _former_name(history: Repository, name: RefName) -> Iterator[str]:
+    first = history.refs.row(name, 0)
+    if first is not None and first.detail:
+        former = show_name(first.detail)
+        yield f"before that it was called {former}: ana log -b {former}\n"
 
 
 @click.command(name="show")
@@ -89,9 +98,7 @@ def show_version(revision: str | None, repository: Path | None, branch: str | No
         if as_json:
             show_json(report.shown_json(version, changes))
             return
-        show(report.shown_text(version))
-        for change in changes:
-            show(report.change_line(change) + "\n")
+        page(chain([tint_versions(report.shown_text(version))], map(tint_changes, report.diff_text(changes))))
 
 
 @click.command()
@@ -112,8 +119,7 @@ def ls(target: str, repository: Path | None, as_json: bool) -> None:
         if as_json:
             show_json([report.entry_json(name, row) for name, row in rows])
             return
-        for name, row in rows:
-            show(report.entry_line(name, row) + "\n")
+        page(report.entry_line(name, row) + "\n" for name, row in rows)
 
 
 @click.command()
@@ -137,7 +143,7 @@ def du(target: str, repository: Path | None, as_json: bool) -> None:
     if as_json:
         show_json(report.usage_json(path, entry, rows))
     else:
-        show(report.usage_text(path, entry, rows))
+        page(report.usage_text(path, entry, rows))
 
 
 @click.command()

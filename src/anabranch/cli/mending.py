@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
-from anabranch import report
-from anabranch.cli.context import find, show, show_json
+from anabranch.cli.context import find
 from anabranch.cli.options import json_option, repository_option
+from anabranch.cli.output import show, show_json
 from anabranch.daemon import lock as locks
 from anabranch.daemon.client import PATIENCE
 from anabranch.errors import DamagedError
+from anabranch.report_store import reindexed_json, reindexed_text
 from anabranch.store.layout import check
 from anabranch.store.reindex import Progress, rebuild
 
@@ -35,7 +36,7 @@ def reindex(repository: Path | None, as_json: bool) -> None:
     layout = check(find(repository, None).path, writable=True)
     with locks.acquire(layout, patience=PATIENCE), _progress() as progress:
         rebuilt = rebuild(layout.path, progress)
-    show_json(report.reindexed_json(rebuilt)) if as_json else show(report.reindexed_text(rebuilt))
+    show_json(reindexed_json(rebuilt)) if as_json else show(reindexed_text(rebuilt))
     if rebuilt.damaged or rebuilt.lost:
         raise DamagedError(f"the volumes of {layout.path} are damaged; what is intact is indexed")
 

@@ -16,10 +16,13 @@ import click
 import msgspec
 
 from anabranch import repo
+from anabranch.cli import checks
 from anabranch.cli.context import say_what_was_brought_back, say_who_died
+from anabranch.cli.output import say, show
 from anabranch.daemon import guard, mounts, users
 from anabranch.daemon import lock as locks
 from anabranch.errors import BY_NAME, AnabranchError, DaemonError, DeniedError, NotFoundError, RefusedError, UsageError
+from anabranch.escape import show_name
 from anabranch.store.layout import Layout, check
 from anabranch.worktree import ignore
 from anabranch.worktree.checkpoint import Recovered
@@ -71,7 +74,8 @@ def init(repository: Path, branch: str, no_ignore: bool) -> None:
     """
     path = Path(os.path.abspath(repository))
     repo.create(path, branch=branch, source="command", ignore="" if no_ignore else ignore.FIRST)
-    click.echo(f"{path} is a repository now, with the branch {branch}. To use it: ana mount {repository} DIR")
+    said = f"{path} is a repository now, with the branch {branch}. To use it: ana mount {repository} DIR"
+    show(show_name(said) + "\n")
 
 
 @click.command()
@@ -126,7 +130,7 @@ def mount(
 
     def tell(found: Recovered) -> None:
         say_what_was_brought_back(found)
-        click.echo(f"{path} is mounted at {point}; end with Ctrl-C", err=True)
+        say(f"{path} is mounted at {point}; end with Ctrl-C")
 
     if foreground:
         _serve(layout, point, tell, options, log_here=True)
@@ -135,25 +139,17 @@ def mount(
 
 
 def _check_machine(*, allow_other: bool) -> None:
-    if shutil.which("fusermount3") is None:
-        raise DeniedError("fusermount3 is missing", hint="install the package fuse3")
-    if not Path("/dev/fuse").exists():
-        raise DeniedError("/dev/fuse is missing", hint="load the kernel's module: modprobe fuse")
-    try:
-        os.close(os.open("/dev/fuse", os.O_RDWR))
-    except OSError as error:
-        raise DeniedError(f"cannot open /dev/fuse: {error.strerror}", hint="ask for access to /dev/fuse") from error
-    if allow_other and os.geteuid() != 0 and not _lets_others_in(Path("/etc/fuse.conf")):
+    _demand(checks.fusermount(shutil.which("fusermount3")))
+    _demand(checks.fuse_device(Path("/dev/fuse")))
+    if allow_other and os.geteuid() != 0 and not checks.lets_others_in(Path("/etc/fuse.conf")):
         raise DeniedError(
             "only root may let others in here", hint="have root write the line user_allow_other into /etc/fuse.conf"
         )
 
 
-def _lets_others_in(configuration: Path) -> bool:
-    try:
-        return b"user_allow_other" in map(bytes.strip, configuration.read_bytes().split(b"\n"))
-    except OSError:
-        return False
+def _demand(finding: checks.Finding) -> None:
+    if finding.state is checks.State.FAIL:
+        raise DeniedError(finding.found, hint=finding.hint)
 
 
 def _ends(layout: Layout) -> bool:
@@ -161,18 +157,17 @@ def _ends(layout: Layout) -> bool:
     if not locks.is_dying(layout):
         return False
     if not locks.wait_until_free(layout, _ENDS_WITHIN):
-        for known in mounts.all_mounts():
-            if known.repository == layout.path:
-                guard.abort(known.device, str(known.directory))
+        for known in mounts.of(layout.path):
+            guard.abort(known.device, str(known.directory))
     return locks.wait_until_free(layout, _ENDS_WITHIN)
 
 
 def _lift_dead_mounts(layout: Layout) -> None:
     """Nobody owns the repository: what is mounted of it leads nowhere any more."""
-    for known in mounts.all_mounts():
-        if known.repository == layout.path and known.is_dead():
+    for known in mounts.of(layout.path):
+        if known.is_dead():
             _unmount(known.directory, lazily=True)
-            click.echo(f"the dead mount at {known.directory} was lifted", err=True)
+            say(f"the dead mount at {known.directory} was lifted")
 
 
 def _check_mount_point(point: Path) -> None:
@@ -286,8 +281,7 @@ def umount(directory: Path) -> None:
     known = mounts.at(point)
     if known is None:
         raise NotFoundError(f"no repository is mounted at {point}")
-    if shutil.which("fusermount3") is None:
-        raise DeniedError("fusermount3 is missing", hint="install the package fuse3")
+    _demand(checks.fusermount(shutil.which("fusermount3")))
     dead = known.is_dead()
     _unmount(point, lazily=dead)
     if not dead and not locks.wait_until_free(Layout(known.repository), _UNMOUNT_SECONDS):

@@ -6,8 +6,9 @@ import click
 
 from anabranch import report
 from anabranch.cli import completion
-from anabranch.cli.context import Where, actor, find, show, show_json
+from anabranch.cli.context import Where, actor, find
 from anabranch.cli.options import branch_option, json_option, repository_option
+from anabranch.cli.output import show, show_json, tint_versions
 from anabranch.errors import UsageError
 from anabranch.ids import ObjectId
 from anabranch.versions.refs import Ref
@@ -57,7 +58,7 @@ def branch(
         if as_json:
             show_json(report.branches_json(refs, current))
         else:
-            show(report.refs_text(refs, current))
+            show(tint_versions(report.refs_text(refs, current)))
 
 
 @click.command()
@@ -85,7 +86,7 @@ def tag(names: tuple[str, ...], delete: bool, repository: Path | None, branch: s
         if as_json:
             show_json(report.tags_json(refs))
         else:
-            show(report.refs_text(refs))
+            show(tint_versions(report.refs_text(refs)))
 
 
 def _version(where: Where, names: tuple[str, ...], what: str) -> ObjectId:
@@ -104,7 +105,7 @@ def _delete(where: Where, names: tuple[str, ...], *, tags: bool, as_json: bool) 
         for ref in refs:
             service.delete_tag(ref.name, actor()) if tags else service.delete_branch(ref.name, actor())
             if not as_json:
-                show(report.deleted_line(ref))
+                show(tint_versions(report.deleted_line(ref)))
     if as_json:
         show_json([report.deleted_json(ref) for ref in refs])
 
@@ -116,7 +117,7 @@ def _bring_back(where: Where, names: tuple[str, ...], *, as_json: bool) -> None:
     if as_json:
         show_json([report.ref_json(ref) for ref in refs])
     else:
-        show("".join(report.ref_line(ref) + "\n" for ref in refs))
+        show(tint_versions("".join(report.ref_line(ref) + "\n" for ref in refs)))
 
 
 def _rename(where: Where, names: tuple[str, ...], *, as_json: bool) -> None:
@@ -133,7 +134,7 @@ def _show(ref: Ref, *, as_json: bool) -> None:
     if as_json:
         show_json(report.ref_json(ref))
     else:
-        show(report.ref_line(ref) + "\n")
+        show(tint_versions(report.ref_line(ref)) + "\n")
 
 
 def _check_number(names: tuple[str, ...], least: int, most: int, what: str) -> None:

@@ -6,8 +6,9 @@ import click
 
 from anabranch import report
 from anabranch.cli import completion
-from anabranch.cli.context import Where, actor, find, show, show_json
+from anabranch.cli.context import Where, actor, find
 from anabranch.cli.options import json_option, repository_option
+from anabranch.cli.output import show, show_json
 from anabranch.errors import UsageError
 from anabranch.settings import MEMORY, Setting, key_of
 

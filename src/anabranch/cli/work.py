@@ -2,14 +2,16 @@
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import click
 
 from anabranch import report
 from anabranch.cli import completion, lines
-from anabranch.cli.context import Where, actor, find, pairs, show, show_json
+from anabranch.cli.context import Where, actor, find, pairs
 from anabranch.cli.options import branch_option, json_option, repository_option
+from anabranch.cli.output import page, show, show_json, tint_changes, tint_versions
 from anabranch.cli.progress import progress
 from anabranch.commit import Note, check_note
 from anabranch.errors import UsageError
@@ -42,7 +44,8 @@ def status(repository: Path | None, branch: str | None, as_json: bool, with_igno
     if as_json:
         show_json(report.status_json(base, changes, ignored))
     else:
-        show(report.status_text(base, changes, ignored))
+        head = tint_versions(report.status_head(base, changes))
+        page(chain([head], map(tint_changes, report.status_rest(changes, ignored))))
 
 
 @click.command()
@@ -85,7 +88,7 @@ def commit(
     if as_json:
         show_json(report.committed_json(done))
     else:
-        show(report.committed_text(done))
+        show(tint_versions(report.committed_text(done)))
 
 
 @click.command()
@@ -121,7 +124,7 @@ def _show_restored(branch: RefName, source: VersionName, done: Restored, *, as_j
     if as_json:
         show_json(report.restored_json(branch, source, done))
     else:
-        show(report.restored_text(branch, source, done))
+        show(tint_versions(report.restored_text(branch, source, done)))
 
 
 def _check_first_word(history: Repository, where: Where, branch: RefName, words: tuple[str, ...]) -> None:
@@ -233,6 +236,5 @@ def _is_below(path: bytes, top: bytes) -> bool:
 def _show(old: str, new: str, changes: Iterable[Change], shown: _Shown, *, as_json: bool) -> None:
     if as_json:
         show_json(report.diff_json(old, new, changes))
-        return
-    for text in shown(changes):
-        show(text)
+    else:
+        page(map(tint_changes, shown(changes)))

@@ -28,6 +28,7 @@ from anabranch.daemon.protocol import (
     Ignored,
     Listing,
     Look,
+    Ping,
     Put,
     Read,
     RenameBranch,
@@ -152,11 +153,18 @@ class Service(ABC):
 class _Remote(Service):
     """The daemon's, over its socket."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, seconds: float | None = None) -> None:
         self._layout = layout
+        self._seconds = seconds
+        """How long to wait for the daemon; None: as long as it takes."""
+
+    def ping(self) -> None:
+        """Have the daemon answer."""
+        self._ask(Ping(), NoneType)
 
     def _ask(self, request: Request, kind: type[T], progress: Progress | None = None) -> T:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(self._seconds)
             try:
                 with short_address(self._layout.socket) as address:
                     connection.connect(address)
@@ -166,7 +174,7 @@ class _Remote(Service):
                 raise DeniedError(f"the daemon of {self._layout.path} belongs to another user") from error
             except OSError as error:
                 raise DaemonError(
-                    f"the daemon of {self._layout.path} does not answer: {error.strerror}",
+                    f"the daemon of {self._layout.path} does not answer: {error.strerror or error}",
                     hint=f"its log is {self._layout.log}",
                 ) from error
         return msgspec.msgpack.decode(answer, type=kind)
@@ -208,8 +216,8 @@ class _Local(Service):
     ) -> Committed:  # fmt: skip
         """Refused beside a dead mount: who has just written there means a commit of that, not of what is left."""
         path = self._repository.layout.path
-        for known in mounts.all_mounts():
-            if known.repository == path and known.is_dead():
+        for known in mounts.of(path):
+            if known.is_dead():
                 raise RefusedError(
                     f"the daemon of the mount at {known.directory} died; what it had not saved yet is gone",
                     hint=f"ana mount {path} {known.directory} brings the rest back: look at it, then commit",
@@ -221,6 +229,11 @@ class _Local(Service):
     def _ask(self, request: Request, kind: type[T], progress: Progress | None = None) -> T:
         done = perform(self._repository, request, progress)
         return msgspec.msgpack.decode(msgspec.msgpack.encode(done), type=kind)
+
+
+def ping(path: Path, seconds: float) -> None:
+    """See that the daemon of a repository answers within so many seconds. Raises DaemonError, DeniedError."""
+    _Remote(Layout(path), seconds).ping()
 
 
 def perform(repository: Repository, request: Request, progress: Progress | None = None) -> object:

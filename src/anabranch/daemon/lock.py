@@ -110,6 +110,12 @@ def owner(path: Path) -> Owner | None:
         return None
 
 
+def mount_point(layout: Layout) -> str | None:
+    """Where the repository is mounted now."""
+    holder = owner(layout.lock) if is_held(layout) else None
+    return None if holder is None else holder.mount_point
+
+
 def last_to_die(layout: Layout) -> Owner | None:
     """Who had the repository mounted and ended without saying so; true only while nobody has it."""
     last = owner(layout.lock)

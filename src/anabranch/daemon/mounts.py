@@ -1,4 +1,4 @@
-"""Which repositories are mounted where, as the kernel tells."""
+"""What is mounted where, as the kernel tells; above all, which repositories."""
 
 import os
 import re
@@ -25,15 +25,46 @@ class Mount:
         return False
 
 
-def all_mounts() -> list[Mount]:
-    """Every mount of Anabranch that this process sees."""
-    mounts = []
-    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").rstrip("\n").split("\n"):
+@dataclass(frozen=True, slots=True)
+class Filesystem:
+    """Anything that is mounted: its kind (`ext4`), where it comes from, where it is, and its device."""
+
+    kind: str
+    source: str
+    directory: Path
+    device: str
+
+
+def filesystems() -> list[Filesystem]:
+    """Every filesystem that this process sees, in the order in which they were mounted."""
+    return parse(Path("/proc/self/mountinfo").read_text(errors="surrogateescape"))
+
+
+def parse(mountinfo: str) -> list[Filesystem]:
+    """What the kernel says: proc_pid_mountinfo(5)."""
+    found = []
+    for line in mountinfo.rstrip("\n").split("\n"):
         left, _, right = line.partition(" - ")
         fields, (kind, source, *_) = left.split(" "), right.split(" ")
-        if kind == FILESYSTEM:
-            mounts.append(Mount(Path(_plain(source)), Path(_plain(fields[4])), fields[2]))
-    return mounts
+        found.append(Filesystem(kind, _plain(source), Path(_plain(fields[4])), fields[2]))
+    return found
+
+
+def below(path: Path, among: list[Filesystem]) -> Filesystem:
+    """The filesystem that a path lies on; of several at one directory the newest."""
+    above = [filesystem for filesystem in reversed(among) if path.is_relative_to(filesystem.directory)]
+    return max(above, key=lambda filesystem: len(filesystem.directory.parts))
+
+
+def all_mounts() -> list[Mount]:
+    """Every mount of Anabranch that this process sees."""
+    found = [filesystem for filesystem in filesystems() if filesystem.kind == FILESYSTEM]
+    return [Mount(Path(filesystem.source), filesystem.directory, filesystem.device) for filesystem in found]
+
+
+def of(repository: Path) -> list[Mount]:
+    """The mounts of a repository."""
+    return [mount for mount in all_mounts() if mount.repository == repository]
 
 
 def at(directory: Path) -> Mount | None:

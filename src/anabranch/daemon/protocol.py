@@ -152,9 +152,13 @@ class SetConfig(msgspec.Struct, tag=True, frozen=True):
     actor: str
 
 
+class Ping(msgspec.Struct, tag=True, frozen=True):
+    """Answers nothing: for who wants to know whether the daemon does."""
+
+
 Request = (
     Commit | Status | Ignored | Diff | Look | Listing | Read | CreateBranch | CreateTag | RenameBranch | DeleteBranch
-    | DeleteTag | BringBack | Put | Restore | SetConfig
+    | DeleteTag | BringBack | Put | Restore | SetConfig | Ping
 )  # fmt: skip
 
 

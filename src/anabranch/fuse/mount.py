@@ -24,6 +24,7 @@ from anabranch.daemon.protocol import (
     Ignored,
     Listing,
     Look,
+    Ping,
     Put,
     Read,
     RenameBranch,
@@ -213,7 +214,7 @@ def _handler(
     """Carry requests of other processes out in the loop, where the working trees live."""
 
     def handle(request: Request, caller: Caller) -> object:
-        if options.read_only and not isinstance(request, _READS):
+        if options.read_only and not isinstance(request, (*_READS, Ping)):
             raise RefusedError("the repository is mounted read-only", hint="unmount it, then mount it without that")
         if isinstance(request, Put):  # no working tree is touched
             return perform(operations.repository, request)

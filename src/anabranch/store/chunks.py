@@ -6,13 +6,13 @@ Safe for use by several threads; hashing and compressing happen outside every lo
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from anabranch.errors import DamagedError
 from anabranch.ids import ID_SIZE, ObjectId
 from anabranch.store.index import Index
-from anabranch.store.records import LEVEL, Kind, frame, object_id, unframe, verify
+from anabranch.store.records import HEADER, LEVEL, Kind, frame, object_id, read_header, unframe, verify
 from anabranch.store.volumes import Volumes
 
 BATCH = 4 * 1024 * 1024
@@ -141,6 +141,23 @@ class ChunkStore:
         for identity in identities:
             self.get(identity)
 
+    def count(self) -> int:
+        """The number of chunks."""
+        return self._index.count()
+
+    def stored(self) -> int:
+        """The bytes of all records of chunks, compressed."""
+        return sum(map(self.volumes.end, self.volumes.numbers()))
+
+    def sizes(self, limit: int) -> Iterator[tuple[int, int]]:
+        """The bytes of each chunk before and after it was compressed; of about so many, if there are more.
+
+        Only the heads of their records are read. Raises DamagedError.
+        """
+        for identity, place in self._index.sample(limit):
+            head = self.volumes.read(place._replace(length=ID_SIZE + HEADER.size))
+            yield read_header(Kind.CHUNK, identity, _of(identity, head)).raw_size, place.length
+
     def _record(self, identity: ObjectId) -> memoryview:
         with self._lock:
             pending = self._pending.get(identity)
@@ -149,7 +166,11 @@ class ChunkStore:
         place = self._index.get(identity)
         if place is None:
             raise DamagedError(f"chunk {identity.hex()} is missing")
-        stored = memoryview(self.volumes.read(place))
-        if bytes(stored[:ID_SIZE]) != identity:
-            raise DamagedError(f"chunk {identity.hex()}: another record stands in its place")
-        return stored[ID_SIZE:]
+        return _of(identity, self.volumes.read(place))
+
+
+def _of(identity: ObjectId, stored: bytes) -> memoryview:
+    """The record after its id, which must be the right one."""
+    if stored[:ID_SIZE] != identity:
+        raise DamagedError(f"chunk {identity.hex()}: another record stands in its place")
+    return memoryview(stored)[ID_SIZE:]

@@ -219,6 +219,11 @@ class Environment:
                 yield key, bytes(cursor.value())
                 found = cursor.next()
 
+    def following(self, table: str, key: bytes) -> tuple[bytes, bytes] | None:
+        """The row of a key, or if there is none the next one."""
+        with self.reading() as transaction, transaction.cursor(db=self.tables[table]) as cursor:
+            return (bytes(cursor.key()), bytes(cursor.value())) if cursor.set_range(key) else None
+
     def last(self, table: str, prefix: bytes) -> tuple[bytes, bytes] | None:
         """The last row whose key starts with a prefix."""
         with self.reading() as transaction, transaction.cursor(db=self.tables[table]) as cursor:

@@ -6,7 +6,7 @@ every number checked. Safe for use by several threads; docs/format.md, "Volume".
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from anabranch.errors import DamagedError
@@ -55,7 +55,7 @@ class Index:
         """Where a chunk lies, if it is here. Raises DamagedError."""
         try:
             row = self._env.get(_TABLE, identity)
-            return None if row is None else decode_place(row, f"index row of chunk {identity.hex()}")
+            return None if row is None else _decode(identity, row)
         except DamagedError as error:
             raise DamagedError(error.message, hint=self._hint) from error
 
@@ -66,3 +66,21 @@ class Index:
     def count(self) -> int:
         """The number of chunks."""
         return self._env.count(_TABLE)
+
+    def sample(self, limit: int) -> Iterator[tuple[ObjectId, Place]]:
+        """All chunks with their places; if there are more than the limit, about so many.
+
+        Those are the chunks after ids at even distances: as ids are hashes, that is as good as chance, and the same
+        every time. Raises DamagedError.
+        """
+        rows: Iterable[tuple[bytes, bytes] | None] = self._env.scan(_TABLE)
+        if self.count() > limit:
+            step = (1 << 8 * ID_SIZE) // limit
+            starts = ((number * step).to_bytes(ID_SIZE, "big") for number in range(limit))
+            rows = (self._env.following(_TABLE, start) for start in starts)
+        for key, row in filter(None, rows):
+            yield ObjectId(key), _decode(key, row)
+
+
+def _decode(identity: bytes, row: bytes) -> Place:
+    return decode_place(row, f"index row of chunk {identity.hex()}")

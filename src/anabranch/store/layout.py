@@ -49,6 +49,16 @@ class Layout:
         return self.path / "meta.mdb"
 
     @property
+    def index(self) -> Path:
+        """The index of the chunks."""
+        return self.path / "index.mdb"
+
+    @property
+    def volumes(self) -> Path:
+        """The directory of the chunks."""
+        return self.path / "volumes"
+
+    @property
     def overlays(self) -> Path:
         """The directory of the overlay files."""
         return self.path / "overlays"
@@ -90,7 +100,7 @@ def create(path: Path) -> Layout:
         if any(path.iterdir()):
             raise UsageError(f"{path} is not empty", hint="a repository wants a folder of its own")
         layout.overlays.mkdir(mode=0o700)
-        (path / "volumes").mkdir(mode=0o700)
+        layout.volumes.mkdir(mode=0o700)
         path.chmod(0o700)
     except (FileExistsError, NotADirectoryError):
         raise UsageError(f"{path} is not a folder") from None

@@ -242,6 +242,11 @@ class Trees:
             if len(key) == LINK_ID_SIZE:
                 yield key, LINK_ROW.decode(row[1])
 
+    def link_totals(self, links: ObjectId) -> Totals:
+        """What a link tree holds: its files and their bytes, each once, and their names."""
+        root = self._links.get(links)
+        return _LINKS.sums(root.level, root.rows)
+
     def apply_links(
         self, links: ObjectId, rows: dict[bytes, LinkRow | None], names: dict[tuple[bytes, bytes], bool]
     ) -> ObjectId:

@@ -1,7 +1,6 @@
-"""ana import, export: between branches and versions on one side, folders and tar streams on the other."""
+"""ana import: folders, files and tar streams become a path of a branch."""
 
 import os
-import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,20 +10,21 @@ import click
 
 from anabranch import report
 from anabranch.cli import completion
-from anabranch.cli.context import EnoughError, actor, find, show, show_json, split_target
+from anabranch.cli.context import actor, find
 from anabranch.cli.options import branch_option, json_option, repository_option
+from anabranch.cli.output import complain, show, show_json
 from anabranch.cli.progress import progress
 from anabranch.commit import Committed, Note, check_note
 from anabranch.daemon.client import Service
-from anabranch.errors import DamagedError, DeniedError, NotFoundError, NothingToCommitError, UsageError
+from anabranch.errors import DeniedError, NotFoundError, NothingToCommitError, UsageError
+from anabranch.escape import show_path
 from anabranch.ids import RefName
 from anabranch.repo import Repository
-from anabranch.transfer import building, export
+from anabranch.transfer import building
 from anabranch.transfer.folder import measure, take_folder
 from anabranch.transfer.intake import Imported
 from anabranch.transfer.tar import ENDINGS, take_tar
 from anabranch.versions.objects import Entry
-from anabranch.versions.trees import Version
 from anabranch.worktree.inodes import now_ns
 
 _SOME_FAILED = 1
@@ -64,8 +64,8 @@ def import_files(
         restored = service.restore(name, done.version, [inside], kept=kept)
         committed = None if note is None else _commit(service, name, note, inside, done.added)
     for path, why in done.failed:
-        shown = report.show_path(b"/".join(filter(None, (os.fsencode(source), path))))
-        click.echo(f"ana: {shown}: {why}", err=True)
+        shown = show_path(b"/".join(filter(None, (os.fsencode(source), path))))
+        complain(f"{shown}: {why}")
     if as_json:
         show_json(report.imported_json(name, inside, done, restored, committed))
     else:
@@ -105,46 +105,3 @@ def _commit(service: Service, branch: RefName, note: Note, inside: bytes, added:
         return replace(done, added=done.added + added)
     except (NothingToCommitError, NotFoundError):  # a second run of the same import is no failure
         return None
-
-
-@click.command(name="export")
-@click.argument("target", metavar="REV[:PATH]", shell_complete=completion.revisions)
-@click.argument("place", metavar="DEST")
-@repository_option
-@json_option
-def export_version(target: str, place: str, repository: Path | None, as_json: bool) -> None:
-    """Write what a version holds into the new directory DEST; or as a tar file, when DEST ends with .tar or is -.
-
-    Links, times and permissions are kept, as root owners too. What was written is read back and compared. No mount is
-    needed.
-
-    \b
-    Examples: ana export main@3 /tmp/flights; ana export v1.0:raw - | ssh host tar -x
-    """
-    if as_json and place == "-":
-        raise UsageError("--json would get into the tar stream", hint="export to a file")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # nothing is left behind
-    revision, path = split_target(target)
-    with find(repository, None).reading() as history:
-        version = history.version(history.resolve(revision).id)
-        top = version.at(path)
-        with progress(f"exporting {target}", top.size) as bar:
-            done = _write(history, version, top, place, bar.advance)
-    for failed, why in done.failed:
-        click.echo(f"ana: {report.show_path(failed)}: {why}", err=True)
-    if as_json:
-        show_json(report.exported_json(place, done))
-    elif place != "-":
-        show(report.exported_text(place, done))
-    if done.failed:
-        sys.exit(DamagedError.exit_code)
-
-
-def _write(history: Repository, version: Version, top: Entry, place: str, tell: export.Progress) -> export.Exported:
-    if place == "-":
-        try:
-            return export.to_tar(history, version, top, sys.stdout.buffer, tell)
-        except BrokenPipeError:
-            raise EnoughError from None
-    write = export.to_tar_file if place.endswith(".tar") else export.to_directory
-    return write(history, version, top, Path(place), tell)

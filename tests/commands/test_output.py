@@ -32,7 +32,7 @@ def filled(repo: Repo) -> Repo:
         main.commit("first")
         main.write("large", bytes(range(256)) * 40_000)
         main.commit("second")
-        main.write("new", b"1")
+        main.write("new", b"333")
         main.write("kept", b"22")
         main.unlink("gone")
         repository.settle_down()
@@ -101,14 +101,14 @@ def test_errors_and_hints_are_in_colour_on_a_terminal(filled: Repo):
 
 TINTS = """
 from anabranch.cli.output import show, tint_changes
-show(tint_changes("R  a -> b\\nT  x\\na  y\\nI  z\\n@@ -1 +1 @@\\n-old\\n+new\\n same\\nAnd so on\\n"))
+show(tint_changes("R  a -> b\\nT  x\\na  y\\nI  z\\n    @@ -1 +1 @@\\n    -old\\n    +new\\n     same\\nAnd so on\\n"))
 """
 
 
 def test_every_sort_of_line_has_its_colour():
     assert on_terminal(sys.executable, "-c", TINTS)[1] == (
         b"\x1b[36mR\x1b[0m  a -> b\n\x1b[36mT\x1b[0m  x\n\x1b[36ma\x1b[0m  y\n\x1b[90mI\x1b[0m  z\n"
-        b"\x1b[36m@@ -1 +1 @@\x1b[0m\n\x1b[31m-old\x1b[0m\n\x1b[32m+new\x1b[0m\n same\nAnd so on\n"
+        b"\x1b[36m    @@ -1 +1 @@\x1b[0m\n\x1b[31m    -old\x1b[0m\n\x1b[32m    +new\x1b[0m\n     same\nAnd so on\n"
     )
 
 

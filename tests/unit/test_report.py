@@ -70,7 +70,7 @@ def test_a_rename_has_both_paths_for_scripts() -> None:
 
 def test_the_lines_of_a_text_never_disturb_a_terminal_or_deceive_its_reader() -> None:
     assert escape.show_line("a\tb\\ä\u200d\U0001f600") == "a\tb\\ä\u200d\U0001f600"
-    assert escape.show_line("\x1b[2J\r\x07\x7f\x9b") == "\\x1b[2J\\x0d\\x07\\x7f\\x9b"
+    assert escape.show_line("\x1b[2J\r\x07\x7f\x9b") == "\\x1b[2J\\x0d\\x07\\x7f\\u009b"
     assert escape.show_line("\u202e\u2066\u2028") == "\\u202e\\u2066\\u2028"
     change = Change(b"f", ChangeKind.MODIFIED, EntryKind.FILE, 1, 1)
     assert list(report.diff_text([change], lambda _: ["-\x1b"])) == ["M  f  1 B -> 1 B\n", "    -\\x1b\n"]

@@ -26,7 +26,7 @@ COMMANDS = {
     ),
     "import": ("importing", "Make the content of SRC the path DEST of a branch."),
     "info": ("info", "Tell how much a repository holds, and how much of that had to be stored."),
-    "init": ("mounting", "Make an empty repository in the folder REPO."),
+    "init": ("mounting", "Make a repository in the folder REPO."),
     "log": ("history", "List the versions of a branch, newest first."),
     "ls": ("history", "List a directory, or a file, of a version."),
     "mount": ("mounting", "Mount the repository REPO at the empty directory DIR."),

@@ -41,7 +41,7 @@ _SOME_FAILED = 1
 def import_files(
     source: str, place: str, message: str | None, repository: Path | None, branch: str | None, as_json: bool
 ) -> None:
-    """Make the content of SRC the path DEST of a branch: afterwards DEST is as SRC, what SRC does not have is gone.
+    """Make the content of SRC the path DEST of a branch. Afterwards DEST is as SRC; what SRC does not have is gone.
 
     SRC is a folder, a file, a tar file (unless DEST ends as it does), or - for a tar stream. Links, times, owners
     and permissions are kept. Nothing is seen of it before it is whole; no mount is needed.

@@ -69,7 +69,7 @@ def commit(
     branch: str | None,
     as_json: bool,
 ) -> None:
-    """Make a version of everything on a branch, as it is at this instant; of PATHs, if given, only of what is there.
+    """Make a version of everything on a branch, as it is at this instant. Of PATHs, if given, only of what is there.
 
     \b
     Examples: ana commit -m "flights of January"; ana commit -m "nightly" --meta run=412 --meta source=bts

@@ -254,6 +254,22 @@ def test_a_restore_that_does_not_fit_on_the_disk_does_nothing(filled: Branch, mo
     assert filled.read("d/small") == b"changed"
 
 
+def test_a_file_comes_back_though_its_last_name_is_in_what_is_in_its_way(place: Path) -> None:
+    branch = Branch(make_repository(place / "another"))
+    branch.write("f", b"one")
+    branch.link("f", "g")
+    branch.commit()
+    branch.unlink("g")
+    branch.mkdir("d")
+    branch.link("f", "d/x")
+    branch.unlink("f")
+    branch.rename("d", "f")
+    branch.restore("")
+    assert branch.changed() == []
+    assert branch.read("f") == branch.read("g") == b"one"
+    branch.repository.close()
+
+
 def test_what_was_restored_beside_a_commit_is_uncommitted(filled: Branch) -> None:
     filled.write("d/small", b"changed")
     repository = filled.repository

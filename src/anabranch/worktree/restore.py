@@ -182,22 +182,27 @@ class _Restoring:
         row = self._source.trees.link(self._source.links, link_id)
         assert row is not None, f"BUG: names without a link row: {link_id.hex()}"
         node = self._linked(link_id)
-        if node is not None and side_entry(self._table, self._base, node) == row.entry:
+        same = node is not None and side_entry(self._table, self._base, node) == row.entry
+        for path in names:  # what is in the way goes first: the file may have its last name in there
+            if not same or node is None or not self._is_at(path, node.ino):
+                self._remove(*self._place(path))
+        node = self._linked(link_id) if same else None
+        if node is not None:
             ino = node.ino
         else:
-            for path in names:
-                self._remove(*self._place(path))
             ino = self._make(names[0], row.entry)
             # Beside a commit the id may still be that of a frozen file, which a crash would bring back.
             if row.names == len(names) and self._table.frozen is None and self._linked(link_id) is None:
                 self._table.make_link(ino, link_id)
         self._stale.inodes.add(ino)
         for path in names:
-            parent, name = self._place(path)
-            there = self._table.child(self._table.get(parent), name)
-            if there is None or there.ino != ino:
-                self._remove(parent, name)
-                self._tree.link(ino, parent, name)
+            if not self._is_at(path, ino):
+                self._tree.link(ino, *self._place(path))
+
+    def _is_at(self, path: bytes, ino: Inode) -> bool:
+        parent, name = self._place(path)
+        there = self._table.child(self._table.get(parent), name)
+        return there is not None and there.ino == ino
 
     def _linked(self, link_id: bytes) -> Node | None:
         """The file that has a link id."""

@@ -7,7 +7,7 @@ errors too. `python -m tests.consoles DOCUMENT...` writes into documents what th
 What differs from one run to the next is not compared, wherever it stands:
 
 - ids of 8 and 64 hexadecimal digits, processes, users, times, white space;
-- sizes for people (`1.2 MB`), ratios, and in JSON the numbers of VARYING: what is compressed depends on zstd's version.
+- sizes for people (`1.2 MB`), ratios, and the numbers of VARYING: what is compressed depends on zstd's version.
 """
 
 import os
@@ -35,10 +35,10 @@ RULES = [
     for pattern, put in (
         (r"\b([0-9a-f]{64}|[0-9a-f]{8})\b", "ID"),
         (r"\d{4}-\d\d-\d\d[T ]\d\d:?\d\d:?\d\d(\.\d+)?( UTC|Z)?", "TIME"),
-        (r"\bprocess \d+", "process N"),
+        (r"\bprocess \d+|\b\d+ (?=\(\w+\) (stands|has))", "process N"),
         (r"\d[\d,]*(\.\d+)? [kMGT]?B\b", "SIZE"),
         (r"\b\d+\.\d\d to 1\b", "RATIO"),
-        (rf'("(?:{VARYING})":) (?:[\d.]+|null)', r"\1 N"),
+        (rf'\b({VARYING.replace("_", "[_ ]")})("?): (?:[\d.]+|null)', r"\1\2: N"),
         (r"\s+", " "),
     )
 ]

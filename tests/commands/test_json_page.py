@@ -1,4 +1,4 @@
-"""docs/json.md: its tables name the fields that its examples have; that these are real, tests/test_documents.py sees."""
+"""docs/json.md: its tables name the fields that its examples have. tests/test_documents.py has these be real."""
 
 import json
 import re
@@ -19,7 +19,13 @@ PARTS = {
     "ana branch": ["A name", "ana branch"],
 }  # fmt: skip
 """Where the fields of a command are, if not in its own section alone."""
-TYPES = {"text": str, "number": (int, float), "boolean": bool, "list of text": list, "any": object}
+TYPES: dict[str, type | tuple[type, ...]] = {
+    "text": str,
+    "number": (int, float),
+    "boolean": bool,
+    "list of text": list,
+    "any": object,
+}
 
 
 def fields(*sections: str) -> dict[str, str]:

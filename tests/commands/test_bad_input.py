@@ -263,3 +263,13 @@ def test_a_path_that_is_not_utf_8_is_refused(repo: Repo, tmp_path: Path):
     assert not path.exists()
     path.mkdir()
     hinted(run_ana("mount", repo.path, path, cwd=tmp_path), 2, "not UTF-8")
+
+
+def test_a_repository_of_somebody_else_is_refused_not_called_damaged(repo: Repo):
+    (repo.path / "meta.mdb").chmod(0)
+    powerless = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    for words in (["log"], ["status"]):
+        ended = subprocess.run(
+            [*powerless, ANA, *words, "-R", repo.path], cwd="/", capture_output=True, text=True, check=False
+        )
+        hinted(ended, 3, f"{repo.path} cannot be opened: permission denied", "--allow-other")

@@ -1,4 +1,4 @@
-"""`.anaignore` files, and commits of some paths: what stays out of a commit stays in the working tree."""
+"""`.anaignore` files, and commits of some paths: what stays out of a commit stays in the working tree (P52, P53)."""
 
 import json
 from pathlib import Path

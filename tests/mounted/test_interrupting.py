@@ -1,4 +1,4 @@
-"""Ctrl-C in the middle of a long commit or import leaves everything as it was."""
+"""Ctrl-C in the middle of a long commit or import leaves everything as it was (P55)."""
 
 import os
 import signal

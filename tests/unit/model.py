@@ -138,7 +138,9 @@ class Model:
             items.append(item)
         return items
 
-    def restore(self, version: Item, path: Path, changed: set[Path], number: Callable[[Path], int]) -> None:
+    def restore(
+        self, committed: Item | None, version: Item, path: Path, changed: set[Path], number: Callable[[Path], int]
+    ) -> None:
         """Put back what a version holds at a path. `changed` are the paths that differ, `number` tells the inode
         numbers that came of it: a file that changed has a new one, and one that did not has the old one, but for hard
         links, where it depends on their other names.
@@ -163,7 +165,10 @@ class Model:
             return item
 
         if not path:
+            kept = self.root.children.get(IGNORED) if IGNORED not in visible(committed, self.root).children else None
             self.root = back(version, self.root, ())
+            if kept is not None:
+                self.root.children.setdefault(IGNORED, kept)
             return
         here, source = self.root, version
         for name in path[:-1]:
@@ -251,11 +256,24 @@ def _groups(root: Item | None) -> set[frozenset[Path]]:
     return {frozenset(paths) for paths in names.values() if len(paths) > 1}
 
 
+RULES, IGNORED = b".anaignore", b"e"
+
+
+def visible(old: Item | None, new: Item) -> Item:
+    """Without what is ignored: the name `e` at the top, if there is a file of rules, and the last commit lacks it."""
+    hidden = RULES in new.children and (old is None or IGNORED not in old.children)
+    shown = Item(new.kind, new.mode, new.ino, new.mtime_ns, children=dict(new.children))
+    if hidden:
+        shown.children.pop(IGNORED, None)
+    return shown
+
+
 def selected(old: Item | None, new: Item, asked: set[Path]) -> Item:
     """What a commit of some paths holds: there it is as it is now, elsewhere as in the last commit.
 
     All names of one file hold the same: what it is now, if any of its committed names is asked for.
     """
+    new = visible(old, new)
     now = {item.link_id: item for _, item in walk(new) if item.link_id}
 
     def is_asked(path: Path) -> bool:

@@ -39,7 +39,20 @@ from anabranch.worktree.keeper import Taken
 from anabranch.worktree.restore import Stale
 from anabranch.worktree.tree import RENAME_EXCHANGE, AttributeChanges, WorkingTree
 from tests.unit.helpers import GID, MAIN, UID, WHO, CoarseClock, T, examples, make_repository, random_bytes, scratch
-from tests.unit.model import Item, Model, Path, changes, differences, link_counts, selected, set_xattr, walk
+from tests.unit.model import (
+    IGNORED,
+    RULES,
+    Item,
+    Model,
+    Path,
+    changes,
+    differences,
+    link_counts,
+    selected,
+    set_xattr,
+    visible,
+    walk,
+)
 
 NAMES = [b"a", b"b", b"c", b"d", b"e", b"data.csv", b"\xff\xfe"]
 ATTRIBUTES = [b"user.a", b"user.b"]
@@ -183,7 +196,7 @@ class WorkingTreeMachine(RuleBasedStateMachine):
         return False
 
     def _named(self, pick: int, kinds: Callable[[Item], bool] = lambda item: True) -> tuple[Path, Item] | None:
-        found = [(path, item) for path, item in self.model.walk() if kinds(item)]
+        found = [(path, item) for path, item in self.model.walk() if path != (RULES,) and kinds(item)]
         return found[pick % len(found)] if found else None
 
     def _file(self, pick: int) -> tuple[Inode, Item] | None:
@@ -323,6 +336,21 @@ class WorkingTreeMachine(RuleBasedStateMachine):
             else:
                 self._both(lambda: self.tree.unlink(parent, name), lambda: self.model.unlink(tuple(folder), name))
 
+    @rule(again=odds)
+    def ignore(self, again: int) -> None:
+        """A file of rules appears, or goes."""
+        root = self.tree.root
+        if RULES in self.model.root.children:
+            if again == 0:
+                self._both(lambda: self.tree.unlink(root, RULES), lambda: self.model.unlink((), RULES))
+            return
+        item = Item(EntryKind.FILE, 0o644)
+        self._both(
+            lambda: self.tree.create(root, RULES, EntryKind.FILE, 0o644, UID, GID),
+            lambda: self.model.create((), RULES, item),
+        )
+        self._write(self._find((RULES,)), item, 0, b"/" + IGNORED + b"\n")
+
     @rule(pick=picks)
     def open(self, pick: int) -> None:
         if (found := self._named(pick, lambda item: item.kind == EntryKind.FILE)) is not None:
@@ -379,10 +407,8 @@ class WorkingTreeMachine(RuleBasedStateMachine):
         self.commit = Commit(self.state, frozen, self._to_commit(paths), expected, paths)
 
     def _to_commit(self, paths: list[bytes] | None) -> Item:
-        root = self._observed()
-        if paths is None:
-            return root.copy()
-        return selected(self.state.committed, root, {tuple(filter(None, path.split(b"/"))) for path in paths}).copy()
+        asked = {tuple(filter(None, path.split(b"/"))) for path in paths or [b""]}
+        return selected(self.state.committed, self._observed(), asked).copy()
 
     def _thaw(self, commit: Commit) -> None:
         self.repository.commits.thaw(commit.state.name)
@@ -468,9 +494,9 @@ class WorkingTreeMachine(RuleBasedStateMachine):
         self.repository.restore(*arguments, stale=stale)
         self._nothing_else_is_stale(names, attributes, stale)
         changed = {tuple(change.path.split(b"/")) for change in differing}
-        self.model.restore(chosen.root, path, changed, self._number)
-        self._observed()
-        assert not any(at[: len(path)] == path for at in differences(chosen.root, self.model.root) if at)
+        self.model.restore(self.state.committed, chosen.root, path, changed, self._number)
+        shown = visible(chosen.root, self._observed())
+        assert not any(at[: len(path)] == path for at in differences(chosen.root, shown) if at)
 
     def _cached(self) -> tuple[dict[tuple[Inode, bytes], Inode], dict[Inode, tuple[int, ...]]]:
         """What a kernel may know that has looked at everything: names, and attributes."""
@@ -704,7 +730,8 @@ class WorkingTreeMachine(RuleBasedStateMachine):
     def _status_shows_what_a_commit_would_change(self) -> None:
         if self.commit is not None and self.commit.number is not None and self.commit.state is self.state:
             return  # the new version is there, the table is just not told yet
-        expected = differences(self.state.committed, self.model.root)
+        shown_root = visible(self.state.committed, self.model.root)
+        expected = differences(self.state.committed, shown_root)
         status = {change.path: change for change in self.repository.status(self.state.name)}
         shown = {() if path == b"." else tuple(path.split(b"/")) for path in status}
         assert expected <= shown
@@ -713,7 +740,7 @@ class WorkingTreeMachine(RuleBasedStateMachine):
             assert (change.change, change.old_size) == (ChangeKind.MODIFIED, change.new_size)
             assert (change.new_size or 0) > INLINE_MAX
         if not shown or expected:
-            clean = not changes(self.state.committed, self.model.root)
+            clean = not changes(self.state.committed, shown_root)
             assert self.repository.is_clean(self.state.name) == clean
 
     def _holds(self, repository: Repository, version: Version) -> None:

@@ -1,8 +1,5 @@
 """ana reindex: mending what can be made anew from the rest."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -10,15 +7,13 @@ import click
 from anabranch.cli.context import find
 from anabranch.cli.options import json_option, repository_option
 from anabranch.cli.output import show, show_json
+from anabranch.cli.progress import progress
 from anabranch.daemon import lock as locks
 from anabranch.daemon.client import PATIENCE
 from anabranch.errors import DamagedError
 from anabranch.report_store import reindexed_json, reindexed_text
 from anabranch.store.layout import check
-from anabranch.store.reindex import Progress, rebuild
-
-_STEP = 16 * 1024 * 1024
-"""Bytes between two drawings of the progress bar."""
+from anabranch.store.reindex import rebuild
 
 
 @click.command()
@@ -34,27 +29,8 @@ def reindex(repository: Path | None, as_json: bool) -> None:
     Exit code 4: something in the volumes is damaged; it is named, and everything else is indexed.
     """
     layout = check(find(repository, None).path, writable=True)
-    with locks.acquire(layout, patience=PATIENCE), _progress() as progress:
-        rebuilt = rebuild(layout.path, progress)
+    with locks.acquire(layout, patience=PATIENCE), progress("reading the volumes") as bar:
+        rebuilt = rebuild(layout.path, bar.show)
     show_json(reindexed_json(rebuilt)) if as_json else show(reindexed_text(rebuilt))
     if rebuilt.damaged or rebuilt.lost:
         raise DamagedError(f"the volumes of {layout.path} are damaged; what is intact is indexed")
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """A bar on the terminal; without one nothing."""
-    if not sys.stderr.isatty():
-        yield lambda scanned, total: None
-        return
-    with click.progressbar(length=1, label="Reading the volumes", file=sys.stderr, update_min_steps=_STEP) as bar:
-        last = 0
-
-        def progress(scanned: int, total: int) -> None:
-            nonlocal last
-            bar.length = total
-            bar.update(scanned - last)
-            last = scanned
-
-        yield progress
-        bar.update(_STEP)

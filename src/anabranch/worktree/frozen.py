@@ -31,6 +31,8 @@ class LeftOut:
     also: set[Inode] = field(default_factory=set)
     """Nodes that the commit holds, and that are not as it holds them."""
     dead_links: set[bytes] = field(default_factory=set)
+    links: set[bytes] = field(default_factory=set)
+    """Files with hard links that have won or lost a name among `names`: they are not as the commit holds them."""
 
     def __bool__(self) -> bool:
         return bool(self.names or self.nodes or self.also)

@@ -72,6 +72,8 @@ class _Division:
     left: LeftOut = field(default_factory=LeftOut)
     above: set[bytes] = field(default_factory=set)
     """The directories that lead to the paths."""
+    moved: set[bytes] = field(default_factory=set)
+    """Files with hard links that have names in directories which the commit has in another place."""
 
     def run(self) -> tuple[Frozen, LeftOut]:
         self._check_paths()
@@ -114,7 +116,10 @@ class _Division:
     def _directory(self, place: _Place) -> Iterator[_Place]:
         """Divide the changes of a directory; yields those below that are to be divided in turn."""
         node, kept = place.node, dict[bytes, Inode]()
-        if not place.whole and node.base != (place.was.tree if place.was else EMPTY_TREE):
+        is_moved = node.base != (place.was.tree if place.was else EMPTY_TREE)
+        if is_moved:
+            self.moved |= self._links_in(node.base)
+        if is_moved and not place.whole:
             shown = place.path.decode(errors="replace")
             raise RefusedError(f"{shown} was renamed, and can be committed only whole", hint=f"ana commit {shown}")
         for name, child in node.changes.items():
@@ -126,7 +131,7 @@ class _Division:
             matches = place.all_new or (bool(place.rules) and place.rules.ignores(path, directory=is_directory))
             is_new = below is not None and was is None and _lookup(self.base, node.base, name) is None
             if (is_new and matches) or not (asked or (is_directory and path in self.above)):
-                self._leave(node.ino, name, child)
+                self._leave(node, name, child)
                 continue
             kept[name] = child
             if below is not None and is_directory:
@@ -151,13 +156,26 @@ class _Division:
                 self.left.also.add(node.ino)
         self.kept[node.ino] = node
 
-    def _leave(self, parent: Inode, name: bytes, child: Inode) -> None:
+    def _leave(self, directory: Node, name: bytes, child: Inode) -> None:
         """Leave a name out, with all that has changed below it."""
-        self.left.names.append((parent, name))
+        self.left.names.append((directory.ino, name))
+        entry = _lookup(self.base, directory.base, name)
+        if entry is not None and entry.kind is EntryKind.LINK:
+            self.left.links.add(entry.content)
+        elif entry is not None and entry.kind is EntryKind.DIRECTORY:
+            self.left.links |= self._links_in(entry.tree)
         below = [child] if child != WHITEOUT else []
         for ino in below:  # grows while it is walked
+            node = self.frozen.nodes[ino]
             self.left.nodes.add(ino)
-            below += (each for each in self.frozen.nodes[ino].changes.values() if each != WHITEOUT)
+            self.left.links |= self._links_in(node.base)
+            below += (each for each in node.changes.values() if each != WHITEOUT)
+
+    def _links_in(self, tree: ObjectId) -> set[bytes]:
+        """The files with hard links that have a name in a directory as it was, or below it."""
+        if tree == EMPTY_TREE or not self.base.trees.totals(tree).links:
+            return set()
+        return {link_id for link_id, _ in self.base.trees.moved_links(EMPTY_TREE, tree)}
 
     def _linked(self) -> None:
         """Files with hard links have no place of their own: they are where their names are."""
@@ -165,7 +183,8 @@ class _Division:
             if not node.link_id:
                 continue
             names = list(self.base.trees.link_names(self.base.links, node.link_id))
-            if names and (self.paths is None or any(self._is_below(name) for name in names)):
+            asked = self.paths is None or node.link_id in self.moved or any(map(self._is_below, names))
+            if names and asked:
                 self.kept[ino] = node
             elif ino not in self.kept:
                 self.left.nodes.add(ino)

@@ -332,9 +332,17 @@ class Table:
         for ino in left.also:
             if ino in self.nodes and not self.nodes[ino].orphan:
                 self.own(ino)
+        for node in self._having(left.links):
+            self.own(node.ino)
         for parent, name in left.names:
             if parent in self.nodes and not self.nodes[parent].orphan and name not in self.own(parent).changes:
                 self.set_change(parent, name, self.frozen.nodes[parent].changes[name])
+
+    def _having(self, links: Set[bytes]) -> list[Node]:
+        """The files of some link ids, as far as there are any."""
+        known = {node.link_id: node for node in self.nodes.values() if links and node.link_id and not node.orphan}
+        found = (known.get(link_id) or self.clean_link(link_id) for link_id in sorted(links))
+        return [node for node in found if node is not None]
 
     def _thaw_links(self, dead_links: Set[bytes]) -> None:
         self.dead_links |= dead_links

@@ -344,12 +344,17 @@ class WorkingTreeMachine(RuleBasedStateMachine):
             if again == 0:
                 self._both(lambda: self.tree.unlink(root, RULES), lambda: self.model.unlink((), RULES))
             return
+        if self.commit is not None or self._has_ignored():
+            return  # what is below a directory that matches, and is in the last commit, is not for this model
         item = Item(EntryKind.FILE, 0o644)
         self._both(
             lambda: self.tree.create(root, RULES, EntryKind.FILE, 0o644, UID, GID),
             lambda: self.model.create((), RULES, item),
         )
         self._write(self._find((RULES,)), item, 0, b"/" + IGNORED + b"\n")
+
+    def _has_ignored(self) -> bool:
+        return self.state.committed is not None and IGNORED in self.state.committed.children
 
     @rule(pick=picks)
     def open(self, pick: int) -> None:
@@ -482,6 +487,9 @@ class WorkingTreeMachine(RuleBasedStateMachine):
         chosen = self.state.versions[version % len(self.state.versions)]
         places = [path for path, _ in walk(chosen.root)]
         path = () if whole or not places else places[pick % len(places)]
+        if RULES in chosen.root.children and self._has_ignored():
+            return
+        hidden = IGNORED not in visible(self.state.committed, self.model.root).children
         arguments = self.state.name, self.repository.version(chosen.commit), [b"/".join(path)]
         if any(not item.is_directory for item in self.model.above(path)):
             with pytest.raises(RefusedError):
@@ -495,8 +503,8 @@ class WorkingTreeMachine(RuleBasedStateMachine):
         self._nothing_else_is_stale(names, attributes, stale)
         changed = {tuple(change.path.split(b"/")) for change in differing}
         self.model.restore(self.state.committed, chosen.root, path, changed, self._number)
-        shown = visible(chosen.root, self._observed())
-        assert not any(at[: len(path)] == path for at in differences(chosen.root, shown) if at)
+        differing_now = differences(chosen.root, self._observed())
+        assert not any(at[: len(path)] == path and not (hidden and at[0] == IGNORED) for at in differing_now if at)
 
     def _cached(self) -> tuple[dict[tuple[Inode, bytes], Inode], dict[Inode, tuple[int, ...]]]:
         """What a kernel may know that has looked at everything: names, and attributes."""

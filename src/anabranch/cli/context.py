@@ -94,7 +94,7 @@ class Where:
 
     @contextmanager
     def reading(self) -> Iterator[Repository]:
-        """The repository, for reading only. Never inside `service`: LMDB wants one opening a process."""
+        """The repository, for reading only."""
         with Repository(self.path) as repository:
             yield repository
 

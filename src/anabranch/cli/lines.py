@@ -36,7 +36,7 @@ def in_version(history: Repository, commit: ObjectId) -> Side:
 
 
 def in_branch(service: Service, branch: RefName, changes: Iterable[Change]) -> Side:
-    """The side of a working tree. All is read now: no version can be while the service is open (`Where.reading`)."""
+    """The side of a working tree. All is read now: whoever pages through it must not hold up the owner."""
     contents: dict[bytes, bytes] = {}
     left = UNCOMMITTED_MAX
     for change in changes:

@@ -262,7 +262,7 @@ RULES, IGNORED = b".anaignore", b"e"
 def visible(old: Item | None, new: Item) -> Item:
     """Without what is ignored: the name `e` at the top, if there is a file of rules, and the last commit lacks it."""
     hidden = RULES in new.children and (old is None or IGNORED not in old.children)
-    shown = Item(new.kind, new.mode, new.ino, new.mtime_ns, children=dict(new.children))
+    shown = Item(new.kind, new.mode, new.ino, new.mtime_ns, children=dict(new.children), xattrs=new.xattrs)
     if hidden:
         shown.children.pop(IGNORED, None)
     return shown

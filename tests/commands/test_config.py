@@ -151,7 +151,8 @@ def test_what_is_imported_is_compressed_as_it_is_set(repo: Repo, beside: Path):
 
 
 def test_tab_completes_keys_and_branches(repo: Repo):
-    assert offered(repo.path, "config", "") == ["author", "default-branch", "compression", "memory"]
+    assert offered(repo.path, "config", "") == ["author", "default-branch", "compression", "memory", "xattr"]
+    assert offered(repo.path, "config", "xattr", "o") == ["on", "off"]
     assert offered(repo.path, "config", "--unset", "co") == ["compression"]
     assert offered(repo.path, "config", "default-branch", "m") == ["main"]
     assert offered(repo.path, "config", "author", "m") == []

@@ -560,11 +560,12 @@ class WorkingTreeMachine(RuleBasedStateMachine):
 
     def _die_while_writing(self, cut: Cut) -> None:
         """The process ends in the middle of appending to the journal: any part of the record may be there."""
-        places = {path: path.stat().st_size for path in self._journal()}
+        before = {path: path.read_bytes() for path in self._journal()}
         self.repository.keeper.write(cut)
-        if grown := [path for path in self._journal() if path.stat().st_size > places.get(path, 0)]:
-            (path,) = grown
-            start, end = places.get(path, 0), path.stat().st_size
+        if written := [path for path in self._journal() if path.read_bytes() != before.get(path)]:
+            (path,) = written
+            old, new = before.get(path, b""), path.read_bytes()
+            start, end = len(old) if new.startswith(old) else 0, len(new)  # a torn file is begun anew, maybe shorter
             self.count += 1
             os.truncate(path, start + self.count * 7919 % (end - start))
         self._start_again()

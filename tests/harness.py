@@ -206,9 +206,9 @@ class Mount(Repo):
         """The daemon's process."""
         return self._pid
 
-    def mount(self) -> str:
+    def mount(self, *options: str) -> str:
         """Mount it; returns what the command said of what it found."""
-        completed = run_ana("mount", self.path, self.root, cwd=Path("/"))
+        completed = run_ana("mount", *options, self.path, self.root, cwd=Path("/"))
         done(completed)
         holder = owner(self.path / "lock")
         assert holder is not None

@@ -18,6 +18,7 @@ from anabranch.ids import ObjectId, RefName
 from anabranch.settings import AUTHOR, Settings, check_author
 from anabranch.store.env import Batch
 from anabranch.store.meta import NUMBERS, ObjectStore
+from anabranch.versions import xattrs
 from anabranch.versions.contents import Contents
 from anabranch.versions.diff import ChangeKind, diff, is_regrouped
 from anabranch.versions.manifests import Stored
@@ -148,6 +149,7 @@ class Builder:
         self._total = sum(_unstored(node.content) for node in frozen.nodes.values() if node.kind is EntryKind.FILE)
         contents = {}
         for ino, node in frozen.nodes.items():
+            xattrs.put(self._objects, node.xattrs)
             if node.kind == EntryKind.FILE and not isinstance(node.content, StoredContent):
                 self._objects.pace()
                 self._check()
@@ -210,8 +212,9 @@ class Builder:
                     delta.append((name, linked or _leaf(node, contents.get(child))))
             trees[directory.ino] = tree = self._apply(directory.base, delta)
             dress = Entry(
-                EntryKind.DIRECTORY, directory.mode, directory.uid, directory.gid, directory.mtime_ns, content=tree
-            )
+                EntryKind.DIRECTORY, directory.mode, directory.uid, directory.gid, directory.mtime_ns, content=tree,
+                extra=directory.xattrs.tags() or None,
+            )  # fmt: skip
             entries[directory.ino] = self._trees.directory(dress, tree)
         return entries[frozen.root]
 

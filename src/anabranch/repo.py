@@ -17,17 +17,18 @@ from typing import Protocol
 from anabranch.commit import Builder, Commits, Committed, Note, Progress
 from anabranch.errors import DamagedError, DeniedError, NotFoundError, RefusedError, UsageError
 from anabranch.ids import ObjectId, RefName, parse_revision, ref_name
-from anabranch.settings import COMPRESSION, DEFAULT_BRANCH, KEYS, Setting, Settings, key_of
+from anabranch.settings import COMPRESSION, DEFAULT_BRANCH, KEYS, ON, XATTR, Setting, Settings, key_of
 from anabranch.store import layout as layouts
 from anabranch.store.chunks import ChunkStore
 from anabranch.store.env import Environment
 from anabranch.store.meta import TABLES, WORKTREES, ObjectStore, Rows
-from anabranch.versions import manifests
+from anabranch.versions import manifests, xattrs
 from anabranch.versions.contents import Contents, NotLoaded
 from anabranch.versions.diff import Change, diff
 from anabranch.versions.objects import Commit, Entry, EntryKind, get_commit, put_commit
 from anabranch.versions.refs import Operation, Ref, Refs, Who
 from anabranch.versions.trees import EMPTY_TREE, Trees, Version
+from anabranch.versions.xattrs import Values
 from anabranch.worktree import checkpoint, cuts
 from anabranch.worktree.branch import Branch, new_worktree, open_worktree
 from anabranch.worktree.changes import changes, ignored_paths, is_clean
@@ -187,10 +188,16 @@ class Repository:
         key = key_of(name)
         if key is DEFAULT_BRANCH and value is not None:
             self.refs.named(value, tag=False)
+        if key is XATTR and value == ON:
+            self.keep_xattrs()
         with self.meta.write() as batch:
             self.settings.unset(batch, key) if value is None else self.settings.put(batch, key, value)
         self.chunks.level = self.settings.get(COMPRESSION)
         return self.settings.shown(key, actor)
+
+    def keep_xattrs(self) -> None:
+        """Before the first extended attribute comes: programs that would drop it may not write any more."""
+        layouts.demand(self.layout, layouts.XATTR)
 
     def configured(self, actor: str) -> list[Setting]:
         """All settings, as they hold for somebody."""
@@ -252,6 +259,10 @@ class Repository:
             if not row.ends:
                 identity = ObjectId(row.commit)
                 yield VersionName(branch, number, identity, row.time_ns, get_commit(self.objects, identity))
+
+    def xattrs(self, entry: Entry) -> Values:
+        """The extended attributes of an entry, in order of their names. Raises DamagedError."""
+        return self.contents.xattrs(xattrs.of(entry))
 
     def read(self, entry: Entry) -> Iterator[bytes]:
         """The content of a file's entry, piece by piece."""

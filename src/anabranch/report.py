@@ -388,11 +388,12 @@ def entry_line(name: bytes, entry: Entry) -> str:
     return f"{kind}{entry.mode:04o}  {size(entry.size):>10}  {moment(entry.mtime_ns)}  {show_path(name)}{slash}"
 
 
-def entry_json(name: bytes, entry: Entry) -> Json:
-    """An entry for scripts."""
+def entry_json(name: bytes, entry: Entry, attributes: Iterable[bytes]) -> Json:
+    """An entry for scripts, with the names of its extended attributes."""
     return {
         **json_path(name), "kind": entry.kind.name.lower(), "mode": f"{entry.mode:04o}", "uid": entry.uid,
         "gid": entry.gid, "size": entry.size, "mtime": iso(entry.mtime_ns), "content_id": _content_id(entry),
+        "xattrs": [attribute.decode(errors="backslashreplace") for attribute in attributes],
     }  # fmt: skip
 
 

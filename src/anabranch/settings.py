@@ -23,6 +23,8 @@ LEVEL_MAX = 19
 MEMORY_MAX = 1 << 20
 """MiB, which is a TiB."""
 
+ON, OFF = "on", "off"
+
 T = TypeVar("T")
 
 
@@ -71,6 +73,12 @@ def _number(name: str, what: str, most: int) -> Callable[[str], int]:
     return read
 
 
+def _switch(text: str) -> str:
+    if text not in (ON, OFF):
+        raise UsageError(f"xattr cannot be {text!r}", hint=f"{ON}, or {OFF}")
+    return text
+
+
 AUTHOR = Key("author", _author, "")
 """Of commits for which nobody says another one; empty: whoever asks for the commit."""
 DEFAULT_BRANCH: Key[RefName] = Key("default-branch", ref_name, None)
@@ -78,7 +86,9 @@ COMPRESSION = Key("compression", _number("compression", "a level of zstd", LEVEL
 """Of chunks that are stored from now on."""
 MEMORY = Key("memory", _number("memory", "MiB", MEMORY_MAX), 256)
 """MiB that a daemon keeps to be quick."""
-KEYS: dict[str, Key[Any]] = {key.name: key for key in (AUTHOR, DEFAULT_BRANCH, COMPRESSION, MEMORY)}
+XATTR = Key("xattr", _switch, OFF)
+"""Whether mounts, and imports, know extended attributes."""
+KEYS: dict[str, Key[Any]] = {key.name: key for key in (AUTHOR, DEFAULT_BRANCH, COMPRESSION, MEMORY, XATTR)}
 
 
 def key_of(name: str) -> Key[Any]:

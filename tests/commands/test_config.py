@@ -25,10 +25,11 @@ def test_without_a_word_all_are_listed_with_what_is_a_default(repo: Repo):
     done(repo.ana("config", "compression", "9"))
     assert done(repo.ana("config")).splitlines() == [
         f"author          {me()}  (default)", "default-branch  main", "compression     9",
-        "memory          256  (default)",
+        "memory          256  (default)", "xattr           off  (default)",
     ]  # fmt: skip
     assert values(repo) == {
         "author": (me(), True), "default-branch": ("main", False), "compression": (9, False), "memory": (256, True),
+        "xattr": ("off", True),
     }  # fmt: skip
     assert done(run_ana("config", "compression", cwd=repo.path)) == "9\n"
     assert repo.json("config", "memory") == {"key": "memory", "value": 256, "default": True}
@@ -47,7 +48,7 @@ def test_a_key_is_set_and_goes_back_to_its_default(repo: Repo):
 def test_a_wrong_key_or_value_is_told_what_is_expected_and_changes_nothing(repo: Repo):
     before = values(repo)
     for words in (["colour"], ["colour", "red"], ["--unset", "colour"]):
-        hinted(repo.ana("config", *words), 2, "colour", "author, default-branch, compression, memory")
+        hinted(repo.ana("config", *words), 2, "colour", "author, default-branch, compression, memory, xattr")
     for value in ("0", "20", "fast", "", "1.5", "1" * 5_000, "٣"):
         hinted(repo.ana("config", "compression", value), 2, "from 1 to 19")
     for value in ("0", "much", "-1 "):
@@ -150,7 +151,8 @@ def test_what_is_imported_is_compressed_as_it_is_set(repo: Repo, beside: Path):
 
 
 def test_tab_completes_keys_and_branches(repo: Repo):
-    assert offered(repo.path, "config", "") == ["author", "default-branch", "compression", "memory"]
+    assert offered(repo.path, "config", "") == ["author", "default-branch", "compression", "memory", "xattr"]
+    assert offered(repo.path, "config", "xattr", "o") == ["on", "off"]
     assert offered(repo.path, "config", "--unset", "co") == ["compression"]
     assert offered(repo.path, "config", "default-branch", "m") == ["main"]
     assert offered(repo.path, "config", "author", "m") == []

@@ -27,6 +27,7 @@ class Item:
     data: bytearray = field(default_factory=bytearray)
     target: bytes = b""
     children: dict[bytes, "Item"] = field(default_factory=dict)
+    xattrs: dict[bytes, bytes] = field(default_factory=dict)
     linked: bool = False
     """Whether it ever had a second name."""
     link_id: bytes = b""
@@ -150,7 +151,7 @@ class Model:
         def back(source: Item, current: Item | None, at: Path) -> Item:
             if source.is_directory:
                 kept = current if current is not None and current.is_directory else Item(source.kind, 0)
-                kept.mode, kept.mtime_ns = source.mode, source.mtime_ns
+                kept.mode, kept.mtime_ns, kept.xattrs = source.mode, source.mtime_ns, dict(source.xattrs)
                 kept.children = {
                     name: back(child, kept.children.get(name), (*at, name)) for name, child in source.children.items()
                 }
@@ -173,7 +174,8 @@ class Model:
         for name in path[:-1]:
             source = source.children[name]
             here.mtime_ns = None
-            here = here.children.setdefault(name, Item(EntryKind.DIRECTORY, source.mode))
+            missing = Item(EntryKind.DIRECTORY, source.mode, xattrs=dict(source.xattrs))
+            here = here.children.setdefault(name, missing)
         here.mtime_ns = None
         here.children[path[-1]] = back(source.children[path[-1]], here.children.get(path[-1]), path)
 
@@ -188,6 +190,14 @@ class Model:
         del item.data[size:]
         item.data.extend(bytes(size - len(item.data)))
         return [item]
+
+
+def set_xattr(item: Item, name: bytes, value: bytes | None) -> list[Item]:
+    if value is not None:
+        item.xattrs[name] = value
+    elif item.xattrs.pop(name, None) is None:
+        raise failure(errno.ENODATA)
+    return []
 
 
 def walk(root: Item, path: Path = ()) -> Iterator[tuple[Path, Item]]:
@@ -219,13 +229,13 @@ def differences(old: Item | None, new: Item) -> set[Path]:
     before = {} if old is None else dict(walk(old))
     after = dict(walk(new))
     paths = {path for path in before.keys() | after.keys() if _differ(before.get(path), after.get(path))}
-    if old is not None and old.mode != new.mode:
+    if old is not None and (old.mode, old.xattrs) != (new.mode, new.xattrs):
         paths.add(())
     return paths
 
 
 def _differ(old: Item | None, new: Item | None) -> bool:
-    if old is None or new is None or old.kind != new.kind or old.mode != new.mode:
+    if old is None or new is None or (old.kind, old.mode, old.xattrs) != (new.kind, new.mode, new.xattrs):
         return True
     if old.is_directory:
         return False
@@ -252,7 +262,7 @@ RULES, IGNORED = b".anaignore", b"e"
 def visible(old: Item | None, new: Item) -> Item:
     """Without what is ignored: the name `e` at the top, if there is a file of rules, and the last commit lacks it."""
     hidden = RULES in new.children and (old is None or IGNORED not in old.children)
-    shown = Item(new.kind, new.mode, new.ino, new.mtime_ns, children=dict(new.children))
+    shown = Item(new.kind, new.mode, new.ino, new.mtime_ns, children=dict(new.children), xattrs=new.xattrs)
     if hidden:
         shown.children.pop(IGNORED, None)
     return shown
@@ -274,7 +284,7 @@ def selected(old: Item | None, new: Item, asked: set[Path]) -> Item:
     def as_it_was(item: Item) -> Item:
         if item.is_directory:
             children = {name: as_it_was(child) for name, child in item.children.items()}
-            return Item(item.kind, item.mode, item.ino, item.mtime_ns, children=children)
+            return Item(item.kind, item.mode, item.ino, item.mtime_ns, children=children, xattrs=dict(item.xattrs))
         return now.get(item.link_id, item) if item.link_id in asked_for else item
 
     def merge(path: Path, before: Item | None, after: Item | None) -> Item | None:
@@ -291,7 +301,8 @@ def selected(old: Item | None, new: Item, asked: set[Path]) -> Item:
             child = merge((*path, name), was and was.children.get(name), after.children.get(name))
             if child is not None:
                 children[name] = child
-        return Item(after.kind, dressed.mode, after.ino, dressed.mtime_ns, children=children)
+        dress = dressed.mode, after.ino, dressed.mtime_ns
+        return Item(after.kind, *dress, children=children, xattrs=dict(dressed.xattrs))
 
     merged = merge((), old, new)
     assert merged is not None

@@ -168,6 +168,7 @@ IDS = {
     "TREE": "431b504b4bdfcc4d",
     "COMMIT": "5f6dffb15223dbdd",
     "ROW": "a3419f9407d80349",
+    "XATTRS": "acbbab2172ea3466",
 }
 
 

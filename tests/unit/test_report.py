@@ -113,7 +113,7 @@ def test_status_and_log_of_a_real_branch_agree_as_text_and_as_json(main: Branch)
 def test_a_listing_shows_kind_mode_size_time_and_name() -> None:
     folder = Entry(EntryKind.DIRECTORY, 0o755, size=1_500, content=bytes(32))
     assert report.entry_line(b"d", folder) == "d0755      1.5 kB  1970-01-01 00:00:00 UTC  d/"
-    assert report.entry_json(b"d", folder)["kind"] == "directory"
+    assert report.entry_json(b"d", folder, [b"user.a"])["xattrs"] == ["user.a"]
 
 
 def test_every_error_crosses_the_socket_by_its_name_and_knows_how_to_end() -> None:

@@ -17,13 +17,13 @@ def put(repository: Repository, key: bytes, row: bytes | None) -> None:
 
 def test_what_is_set_is_a_text_under_its_key(repository: Repository) -> None:
     """docs/format.md, "Settings"."""
-    values = {"author": "Ann", "default-branch": "main", "compression": "19", "memory": "64"}
+    values = {"author": "Ann", "default-branch": "main", "compression": "19", "memory": "64", "xattr": "on"}
     for key, value in values.items():
         repository.configure(key, value, "me")
         assert repository.meta.get(SETTINGS, key.replace("-", " ").encode()) == seal(value.encode())
     assert repository.configured("me") == [
         Setting("author", "Ann", False), Setting("default-branch", "main", False), Setting("compression", 19, False),
-        Setting("memory", 64, False),
+        Setting("memory", 64, False), Setting("xattr", "on", False),
     ]  # fmt: skip
     assert values.keys() == KEYS.keys()
 
@@ -45,7 +45,13 @@ def test_a_row_that_cannot_be_read_is_damage(repository: Repository) -> None:
 
 
 def test_what_was_refused_changes_nothing(repository: Repository) -> None:
-    for key, value in (("compression", "20"), ("author", ""), ("default-branch", None), ("colour", "red")):
+    for key, value in (
+        ("compression", "20"),
+        ("author", ""),
+        ("xattr", "yes"),
+        ("default-branch", None),
+        ("colour", "red"),
+    ):
         with pytest.raises(UsageError):
             repository.configure(key, value, "me")
     assert (repository.settings.get(AUTHOR), repository.default_branch()) == ("", MAIN)

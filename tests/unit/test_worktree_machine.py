@@ -49,11 +49,13 @@ from tests.unit.model import (
     differences,
     link_counts,
     selected,
+    set_xattr,
     visible,
     walk,
 )
 
 NAMES = [b"a", b"b", b"c", b"d", b"e", b"data.csv", b"\xff\xfe"]
+ATTRIBUTES = [b"user.a", b"user.b"]
 MODES = [0o644, 0o600, 0o755]
 KINDS = [EntryKind.FILE, EntryKind.FILE, EntryKind.DIRECTORY, EntryKind.SYMLINK, EntryKind.FIFO]
 SIZES = [1, 100, 511, 513, 3_000, 60_000, 70_000, 150_000]
@@ -285,6 +287,12 @@ class WorkingTreeMachine(RuleBasedStateMachine):
             ino = self._find(found[0])
             self.tree.setattr(ino, AttributeChanges(mode=mode))
             found[1].mode = mode
+
+    @rule(pick=picks, name=st.sampled_from(ATTRIBUTES), size=st.sampled_from([None, 0, 100, 300]))
+    def set_xattr(self, pick: int, name: bytes, size: int | None) -> None:
+        if (found := self._named(pick)) is not None:
+            ino, value = self._find(found[0]), None if size is None else self._data(size)
+            self._both(lambda: self.tree.set_xattr(ino, name, value), lambda: set_xattr(found[1], name, value))
 
     @rule(pick=picks, mtime=st.sampled_from([1_000_000_000, 2_000_000_007]))
     def touch(self, pick: int, mtime: int) -> None:
@@ -552,11 +560,12 @@ class WorkingTreeMachine(RuleBasedStateMachine):
 
     def _die_while_writing(self, cut: Cut) -> None:
         """The process ends in the middle of appending to the journal: any part of the record may be there."""
-        places = {path: path.stat().st_size for path in self._journal()}
+        before = {path: path.read_bytes() for path in self._journal()}
         self.repository.keeper.write(cut)
-        if grown := [path for path in self._journal() if path.stat().st_size > places.get(path, 0)]:
-            (path,) = grown
-            start, end = places.get(path, 0), path.stat().st_size
+        if written := [path for path in self._journal() if path.read_bytes() != before.get(path)]:
+            (path,) = written
+            old, new = before.get(path, b""), path.read_bytes()
+            start, end = len(old) if new.startswith(old) else 0, len(new)  # a torn file is begun anew, maybe shorter
             self.count += 1
             os.truncate(path, start + self.count * 7919 % (end - start))
         self._start_again()
@@ -701,6 +710,7 @@ class WorkingTreeMachine(RuleBasedStateMachine):
             attributes = self.tree.lookup(ino, name)
             assert self.tree.listed(ino, name, listed[name]) is attributes
             self._same(attributes, item, counts)
+            assert self.tree.xattrs(attributes.ino) == item.xattrs
             assert seen.setdefault(attributes.ino, item) is item, f"{name!r} has the number of another file"
             if item.kind == EntryKind.FILE:
                 assert self._read(attributes) == item.data, f"the content of {name!r} is wrong"
@@ -751,6 +761,7 @@ class WorkingTreeMachine(RuleBasedStateMachine):
             entry, item = todo.pop()
             assert (entry.kind, entry.mode) == (item.kind, item.mode)
             assert item.mtime_ns in (None, entry.mtime_ns)
+            assert repository.xattrs(entry) == item.xattrs
             if item.is_directory:
                 entries = dict(found.trees.entries(entry.tree))
                 assert entries.keys() == item.children.keys()

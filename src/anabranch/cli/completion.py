@@ -44,9 +44,11 @@ def settings(_: click.Context, __: click.Parameter, incomplete: str) -> list[str
 
 
 def setting_values(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Branches, where the setting is one."""
-    from anabranch.settings import DEFAULT_BRANCH
+    """Branches, where the setting is one; on and off, where it is that."""
+    from anabranch.settings import DEFAULT_BRANCH, OFF, ON, XATTR
 
+    if context.params.get("key") == XATTR.name:
+        return [value for value in (ON, OFF) if value.startswith(incomplete)]
     return branches(context, parameter, incomplete) if context.params.get("key") == DEFAULT_BRANCH.name else []
 
 

@@ -117,7 +117,7 @@ def ls(target: str, repository: Path | None, as_json: bool) -> None:
         entry = version.at(path)
         rows = version.children(entry) if entry.kind == EntryKind.DIRECTORY else iter([(path.rsplit(b"/")[-1], entry)])
         if as_json:
-            show_json([report.entry_json(name, row) for name, row in rows])
+            show_json([report.entry_json(name, row, history.xattrs(row)) for name, row in rows])
             return
         page(report.entry_line(name, row) + "\n" for name, row in rows)
 

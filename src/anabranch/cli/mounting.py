@@ -59,6 +59,7 @@ class _Options:
     memory: int | None
     read_only: bool
     allow_other: bool
+    xattr: bool | None
     log_level: str
 
 
@@ -91,6 +92,11 @@ def init(repository: Path, branch: str, no_ignore: bool) -> None:
 @click.option("--read-only", is_flag=True, help="Refuse every change, commits too.")
 @click.option("--allow-other", is_flag=True, help="Let other users in, as far as the files' permissions allow it.")
 @click.option(
+    "--xattr/--no-xattr",
+    default=None,
+    help="Whether there are extended attributes, which make small writes slower; default: the setting xattr.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
@@ -105,6 +111,7 @@ def mount(
     memory: int | None,
     read_only: bool,
     allow_other: bool,
+    xattr: bool | None,
     log_level: str,
     ready_fd: int | None,
 ) -> None:
@@ -115,7 +122,7 @@ def mount(
     \b
     Example: ana mount /data/repo /mnt/repo && ls /mnt/repo
     """
-    options = _Options(memory, read_only, allow_other, log_level)
+    options = _Options(memory, read_only, allow_other, xattr, log_level)
     if ready_fd is not None:
         _be_daemon(repository, directory, options, ready_fd)
         return
@@ -201,6 +208,7 @@ def _start_daemon(layout: Layout, point: Path, options: _Options) -> Recovered:
     words = ["--ready-fd", str(writer), "--log-level", options.log_level]
     words += [] if options.memory is None else ["--memory", str(options.memory)]
     words += ["--read-only"] * options.read_only + ["--allow-other"] * options.allow_other
+    words += [] if options.xattr is None else ["--xattr" if options.xattr else "--no-xattr"]
     command = [sys.executable, "-m", "anabranch", "mount", *words, str(layout.path), str(point)]
     with layout.log.open("ab") as log:
         daemon = subprocess.Popen(
@@ -260,7 +268,9 @@ def _serve(
         force=True,
     )
     try:
-        how = daemon.Options(options.memory, read_only=options.read_only, allow_other=options.allow_other)
+        how = daemon.Options(
+            options.memory, read_only=options.read_only, allow_other=options.allow_other, xattr=options.xattr
+        )
         daemon.serve(layout.path, point, ready, how)
     except AnabranchError:
         raise

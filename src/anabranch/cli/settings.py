@@ -10,7 +10,7 @@ from anabranch.cli.context import Where, actor, find
 from anabranch.cli.options import json_option, repository_option
 from anabranch.cli.output import show, show_json
 from anabranch.errors import UsageError
-from anabranch.settings import MEMORY, Setting, key_of
+from anabranch.settings import MEMORY, XATTR, Setting, key_of
 
 
 @click.command()
@@ -27,6 +27,7 @@ def config(key: str | None, value: str | None, unset: bool, repository: Path | N
     default-branch  the branch that is meant where none is named, and that new ones start from
     compression     the zstd level of new content, 1 to 19: the higher, the smaller and slower; default: 1
     memory          MiB that a daemon may use to be quick, from the next mount on; default: 256
+    xattr           on or off: whether there are extended attributes, from the next mount on; default: off
 
     \b
     Examples: ana config; ana config compression 9; ana config author "Ann Lee"; ana config --unset author
@@ -57,5 +58,5 @@ def _set(where: Where, key: str, value: str | None, *, as_json: bool) -> None:
 
 
 def _said(setting: Setting) -> str:
-    when = " from the next mount on" if setting.key == MEMORY.name else ""
+    when = " from the next mount on" if setting.key in (MEMORY.name, XATTR.name) else ""
     return f"{setting.key} is {setting.value}{' again' * setting.is_default}{when}\n"

@@ -6,6 +6,7 @@ answer: contents change through the kernel only, so nearly everything is for eve
 """
 
 import errno
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from anabranch.ids import ObjectId
@@ -110,6 +111,14 @@ class Area:
 
     def setattr(self, ino: Inode, changes: AttributeChanges) -> Found:
         """Change attributes or size. Raises NotLoaded."""
+        raise failure(errno.EROFS)
+
+    def xattrs(self, ino: Inode) -> Mapping[bytes, bytes]:
+        """The extended attributes of an inode, in order of their names."""
+        return {}
+
+    def set_xattr(self, ino: Inode, name: bytes, value: bytes | None) -> None:
+        """Set an extended attribute, or with None remove it."""
         raise failure(errno.EROFS)
 
     def flushed(self, ino: Inode) -> None:

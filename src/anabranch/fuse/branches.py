@@ -1,6 +1,7 @@
 """The area of one branch: its working tree, with the control directory beside it."""
 
 import errno
+from collections.abc import Mapping
 
 from anabranch.fuse.areas import FOREVER, Area, Found, Item
 from anabranch.fuse.control import CONTROL_NAME, ControlArea
@@ -110,6 +111,12 @@ class BranchArea(Area):
 
     def setattr(self, ino: Inode, changes: AttributeChanges) -> Found:
         return self._found(self.tree.setattr(ino, changes))
+
+    def xattrs(self, ino: Inode) -> Mapping[bytes, bytes]:
+        return self.tree.xattrs(ino)
+
+    def set_xattr(self, ino: Inode, name: bytes, value: bytes | None) -> None:
+        self.tree.set_xattr(ino, name, value)
 
     def flushed(self, ino: Inode) -> None:
         self.tree.flushed(ino)

@@ -6,13 +6,13 @@ anew each time, so they follow the branch; a changed file is another inode there
 """
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from anabranch.fuse.areas import FOREVER, NEVER, VERSION_BITS, Area, Found, Item
 from anabranch.ids import ObjectId
 from anabranch.store.records import hash_name
-from anabranch.versions import manifests
+from anabranch.versions import manifests, xattrs
 from anabranch.versions.contents import Contents
 from anabranch.versions.objects import LINK_ROW, Entry, EntryKind, LinkRow, Tag
 from anabranch.versions.trees import Version
@@ -108,6 +108,10 @@ class VersionsArea(Area):
         if not isinstance(node, _File) or node.entry.kind != EntryKind.SYMLINK:
             raise failure(errno.EINVAL)
         return node.entry.content
+
+    def xattrs(self, ino: Inode) -> Mapping[bytes, bytes]:
+        node = self._get(ino)
+        return self._contents.xattrs(xattrs.of(node.entry if isinstance(node, _File) else self._resolve(node)[1]))
 
     def read(self, ino: Inode, offset: int, length: int) -> bytes:
         node = self._get(ino)

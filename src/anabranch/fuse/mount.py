@@ -38,7 +38,7 @@ from anabranch.fuse import pyfuse
 from anabranch.fuse.operations import Operations
 from anabranch.ids import ObjectId, RefName, ref_name
 from anabranch.repo import Repository
-from anabranch.settings import MEMORY
+from anabranch.settings import MEMORY, ON, XATTR
 from anabranch.store.layout import check
 from anabranch.versions.refs import Who
 from anabranch.worktree.checkpoint import Recovered
@@ -71,6 +71,8 @@ class Options:
     """Whether the kernel refuses every change."""
     allow_other: bool = False
     """Whether other users see the mount."""
+    xattr: bool | None = None
+    """Whether there are extended attributes; None: what the repository's setting says."""
 
 
 def serve(repository_path: Path, mount_point: Path, ready: Ready, options: Options) -> None:
@@ -127,10 +129,13 @@ async def _main(repository: Repository, mount_point: Path, ready: Callable[[], N
     async with trio.open_nursery() as nursery:
         kernel, memory = pyfuse.PyfuseKernel(mount_point), options.memory or repository.settings.get(MEMORY)
         operations = Operations(repository, kernel, nursery, known_files=memory * KNOWN_FILES)
+        xattr = options.xattr if options.xattr is not None else repository.settings.get(XATTR) == ON
+        if xattr:
+            repository.keep_xattrs()
         try:
             pyfuse.mount(
                 operations, str(mount_point), str(repository.layout.path),
-                read_only=options.read_only, allow_other=options.allow_other,
+                read_only=options.read_only, allow_other=options.allow_other, xattr=xattr,
             )  # fmt: skip
         except RuntimeError as error:
             raise DeniedError(

@@ -34,6 +34,7 @@ from anabranch.versions.contents import NotLoaded
 from anabranch.versions.objects import EntryKind
 from anabranch.versions.refs import Who
 from anabranch.versions.trees import Version
+from anabranch.versions.xattrs import check_name
 from anabranch.worktree.inodes import Inode, kind_of_mode
 from anabranch.worktree.restore import Restored, Stale
 from anabranch.worktree.tree import RENAME_EXCHANGE, AttributeChanges, failure
@@ -316,6 +317,26 @@ class Operations:
             await self.committer.passage(area)  # but never a size, nor the kernel's times: laundering would wait for us
         found = await self._with_chunks(lambda: area.setattr(ino, changes))
         return found._replace(attribute_timeout=NEVER) if self.committer.holds(area) else found
+
+    def xattr(self, ino: Inode, name: bytes) -> bytes:
+        """An extended attribute. Raises ENODATA, EOPNOTSUPP."""
+        check_name(name)
+        value = self._area(ino).xattrs(ino).get(name)
+        if value is None:
+            raise failure(errno.ENODATA)
+        return value
+
+    def xattrs(self, ino: Inode, caller: Caller) -> list[bytes]:
+        """The names of the extended attributes that a caller may see: the kernel leaves trusted ones to us."""
+        names = self._area(ino).xattrs(ino)
+        return [name for name in names if caller.uid == 0 or not name.startswith(b"trusted.")]
+
+    async def set_xattr(self, ino: Inode, name: bytes, value: bytes | None) -> None:
+        """Set an extended attribute, or with None remove it."""
+        check_name(name)
+        area = self._area(ino)
+        await self.committer.passage(area)
+        area.set_xattr(ino, name, value)
 
     async def flush(self, number: int) -> None:
         """A descriptor of an open file was closed."""

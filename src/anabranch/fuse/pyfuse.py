@@ -1,8 +1,8 @@
 """The transport: pyfuse3. Decode, call `Operations`, encode, and nothing else.
 
-There is no getxattr handler on purpose: the kernel asks for `security.capability` on every write(2) until it is told
-ENOSYS once (that is pyfuse3's own answer). An exception that nobody foresaw is EIO for its caller, and a stack in the
-log; the mount goes on.
+Extended attributes have handlers only where they are asked for: the kernel looks for `security.capability` on every
+write(2) until it is told ENOSYS once (that is pyfuse3's own answer). An exception that nobody foresaw is EIO for its
+caller, and a stack in the log; the mount goes on.
 """
 
 import contextlib
@@ -30,6 +30,7 @@ from pyfuse3 import (
     RequestContext,
     SetattrFields,
     StatvfsData,
+    XAttrNameT,
 )
 
 from anabranch.errors import AnabranchError
@@ -312,6 +313,26 @@ class Transport(pyfuse3.Operations):
         return data
 
 
+class XattrTransport(Transport):
+    """With extended attributes. The flags of setxattr(2) are pyfuse3's: it asks for the attribute first."""
+
+    @_answer
+    async def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
+        return self.operations.xattr(Inode(inode), name)
+
+    @_answer
+    async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
+        return [XAttrNameT(name) for name in self.operations.xattrs(Inode(inode), _caller(ctx))]
+
+    @_answer
+    async def setxattr(self, inode: InodeT, name: XAttrNameT, value: bytes, ctx: RequestContext) -> None:
+        await self.operations.set_xattr(Inode(inode), name, value)
+
+    @_answer
+    async def removexattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> None:
+        await self.operations.set_xattr(Inode(inode), name, None)
+
+
 class _Option(str):
     """pyfuse3 encodes options as ASCII; the path in one may hold anything."""
 
@@ -323,14 +344,15 @@ class _Option(str):
 
 
 def mount(
-    operations: Operations, directory: str, source: str, *, read_only: bool = False, allow_other: bool = False
-) -> None:
+    operations: Operations, directory: str, source: str, *,
+    read_only: bool = False, allow_other: bool = False, xattr: bool = False,
+) -> None:  # fmt: skip
     """Mount; the kernel's requests wait until `serve`. Raises RuntimeError."""
     name = source.replace("\\", "\\\\").replace(",", "\\,")  # libfuse splits options at commas
     options = set(pyfuse3.default_options)
     options |= {_Option(f"fsname={name}"), "subtype=anabranch", "default_permissions", "noatime"}
     options |= {option for option, wanted in (("ro", read_only), ("allow_other", allow_other)) if wanted}
-    pyfuse3.init(Transport(operations), directory, options)
+    pyfuse3.init((XattrTransport if xattr else Transport)(operations), directory, options)
 
 
 async def serve() -> None:

@@ -14,6 +14,9 @@ from anabranch.errors import DamagedError, DeniedError, ExistsError, FormatError
 from anabranch.store.chunker import CHUNKER_ID
 
 FORMAT = 1
+XATTR = "xattr"
+"""The read-only feature of a repository that may hold extended attributes: who does not know them would drop them."""
+_KNOWN = frozenset((XATTR,))
 RECORD = "anabranch.json"
 
 
@@ -118,7 +121,17 @@ def _check_path(path: Path) -> None:
 
 def write_record(layout: Layout) -> None:
     """The last step of making a repository: from here on it is one."""
-    record = RepositoryRecord(FORMAT, os.urandom(16).hex(), CHUNKER_ID, [], [], [])
+    _write(layout, RepositoryRecord(FORMAT, os.urandom(16).hex(), CHUNKER_ID, [], [], []))
+
+
+def demand(layout: Layout, feature: str) -> None:
+    """Let only programs that know a feature write from now on; durable when it returns. For the owner alone."""
+    record = msgspec.json.decode(layout.record.read_bytes(), type=RepositoryRecord)
+    if feature not in record.read_only:
+        _write(layout, msgspec.structs.replace(record, read_only=[*record.read_only, feature]))
+
+
+def _write(layout: Layout, record: RepositoryRecord) -> None:
     text = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
     temporary = layout.record.with_suffix(".new")
     with temporary.open("wb") as file:
@@ -164,7 +177,7 @@ def check(path: Path, *, writable: bool) -> Layout:
         record = msgspec.convert(loose, RepositoryRecord)
     except (msgspec.DecodeError, msgspec.ValidationError, KeyError, TypeError) as error:
         raise DamagedError(f"{layout.record} cannot be read: {error}") from error
-    unknown = record.incompatible + (record.read_only if writable else [])
+    unknown = record.incompatible + ([name for name in record.read_only if name not in _KNOWN] if writable else [])
     if record.chunker != CHUNKER_ID:
         unknown.append(f"chunker {record.chunker}")
     if unknown:

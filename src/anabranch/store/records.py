@@ -37,6 +37,8 @@ class Kind(IntEnum):
     COMMIT = 4
     ROW = 5
     """A row of a branch log: never stored as an object, but chained by its id."""
+    XATTRS = 6
+    """Extended attributes that are too many for an entry."""
 
 
 class Header(NamedTuple):

@@ -10,6 +10,7 @@ from anabranch.repo import Repository
 from anabranch.store.chunker import MAX_SIZE, cut
 from anabranch.store.meta import LOGS
 from anabranch.store.records import Kind, object_id, unseal
+from anabranch.versions import xattrs
 from anabranch.versions.manifests import ZERO, Piece, Stored, of
 from anabranch.versions.objects import COMMIT, INLINE_MAX, Commit, Entry, EntryKind, Form, Tag, get_commit
 from anabranch.versions.refs import LOG_ROW, LogRow
@@ -98,6 +99,7 @@ class _Walk:
 
     def _entry(self, entry: Entry) -> Names:
         """Check a directory's entry; returns the names of hard links below it."""
+        self._xattrs(entry)
         totals, names = self._directory(entry.tree)
         held = (entry.size, entry.tag(Tag.FILES), entry.tag(Tag.SUBDIRECTORIES), entry.tag(Tag.LINKS))
         rightly = (totals.bytes, totals.files, totals.subdirectories, totals.links)
@@ -137,12 +139,17 @@ class _Walk:
     def _leaf(self, entry: Entry) -> None:
         assert entry.kind not in (EntryKind.DIRECTORY, EntryKind.LINK)
         assert 0 <= entry.mode <= 0o7777
+        self._xattrs(entry)
         if entry.kind == EntryKind.SYMLINK:
             assert entry.size == len(entry.content)
         elif entry.kind == EntryKind.FILE:
             self._content(of(entry))
         else:
             assert (entry.size, entry.form, entry.content) == (0, Form.EMPTY, b"")
+
+    def _xattrs(self, entry: Entry) -> None:
+        again = xattrs.made(self._repository.xattrs(entry))
+        assert again.tags() == xattrs.of(entry).tags(), "extended attributes are not where they should be"
 
     def _content(self, stored: Stored) -> None:
         if stored.form in (Form.EMPTY, Form.INLINE):

@@ -5,6 +5,7 @@ are written by several threads, and read back: what is on the disk must have the
 whose chunks are checked by their ids.
 """
 
+import errno
 import hashlib
 import os
 import shutil
@@ -18,7 +19,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from anabranch.errors import AnabranchError, DamagedError, ExistsError, NotFoundError, UsageError
+from anabranch.escape import show_path
 from anabranch.repo import Repository
+from anabranch.transfer.tar import BYTES, xattr_key
 from anabranch.versions.objects import MODE_TYPE, Entry, EntryKind, Tag
 from anabranch.versions.trees import Version
 
@@ -248,7 +251,7 @@ class _Writing:
         os.link(self._at(item.twin), self._at(item.path), follow_symlinks=False)
 
     def _dress(self, item: Item) -> None:
-        """Owners only root can give away; set-uid bits go with them, so the mode comes after."""
+        """Owners only root can give away; set-uid bits and capabilities go with them, so those come after."""
         place, entry = self._at(item.path), item.entry
         if os.geteuid() == 0:
             try:
@@ -256,9 +259,20 @@ class _Writing:
             except OSError as error:  # root of a container, or a disk that knows no owners: the content counts more
                 with self._lock:
                     self.exported.failed.append((item.path, f"its owner: {error.strerror}"))
+        self._set_xattrs(item)
         if entry.kind is not EntryKind.SYMLINK:
             place.chmod(entry.mode)
         os.utime(place, ns=(entry.mtime_ns, entry.mtime_ns), follow_symlinks=False)
+
+    def _set_xattrs(self, item: Item) -> None:
+        """Where the disk knows no extended attributes, they are left out, and so are those that only root can set."""
+        for name, value in self._repository.xattrs(item.entry).items():
+            try:
+                os.setxattr(self._at(item.path), name, value, follow_symlinks=False)
+            except OSError as error:
+                if error.errno != errno.ENOTSUP and (error.errno != errno.EPERM or os.geteuid() == 0):
+                    with self._lock:
+                        self.exported.failed.append((item.path, f"its attribute {show_path(name)}: {error.strerror}"))
 
 
 def _digest(descriptor: int) -> bytes:
@@ -274,13 +288,16 @@ def to_tar(repository: Repository, version: Version, top: Entry, stream: BinaryI
     if top.kind is not EntryKind.DIRECTORY:
         raise UsageError("only a directory can become a tar stream", hint="'ana cat' writes a file")
     exported = Exported()
-    with tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT, errors="surrogateescape") as tar:
+    with tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT, errors=BYTES) as tar:
         for item in items(version, top, exported.failed):
             if item.entry.kind is EntryKind.SOCKET:
                 exported.failed.append((item.path, "tar knows no sockets"))
                 continue
             source = _Source(repository.read(item.entry), progress) if item.entry.kind is EntryKind.FILE else None
-            tar.addfile(_header(item), None if item.twin else source)
+            header = _header(item)
+            if item.twin is None:
+                header.pax_headers = {**header.pax_headers, **_xattr_headers(repository, item, exported.failed)}
+            tar.addfile(header, None if item.twin else source)
             if item.entry.kind is not EntryKind.DIRECTORY:
                 exported.files += 1
                 exported.size += 0 if item.twin or source is None else item.entry.size
@@ -312,6 +329,16 @@ def _header(item: Item) -> tarfile.TarInfo:
     elif entry.kind is EntryKind.SYMLINK:
         header.linkname = os.fsdecode(entry.content)
     return header
+
+
+def _xattr_headers(repository: Repository, item: Item, failed: Failed) -> dict[str, str]:
+    headers = {}
+    for name, value in repository.xattrs(item.entry).items():
+        try:
+            headers[xattr_key(name)] = value.decode(errors=BYTES)
+        except UnicodeDecodeError:
+            failed.append((item.path, f"its attribute {show_path(name)}: tar knows only names in UTF-8"))
+    return headers
 
 
 class _Source:

@@ -77,10 +77,11 @@ class _Walk:
                 raise OSError(errno.ELOOP, "is the repository itself")
             with os.scandir(place) as children:
                 found = [(path + b"/" + child.name if path else child.name, child) for child in children]
+            attributes = self._attributes(place, of)
         except OSError as error:
             self._intake.fail(path, error)
             return
-        self._intake.add(Taken(path, entry_of(_attributes(of))))
+        self._intake.add(Taken(path, entry_of(attributes)))
         for below, child in found:
             try:
                 of = child.stat(follow_symlinks=False)
@@ -103,11 +104,15 @@ class _Walk:
                 taken = self._large(path, place, of)
             else:
                 target = os.readlink(place) if stat.S_ISLNK(of.st_mode) else b""  # noqa: PTH115  (bytes)
-                taken = _taken(path, of, entry_of(_attributes(of), target=target))
+                taken = _taken(path, of, entry_of(self._attributes(place, of), target=target))
         except OSError as error:
             self._intake.fail(path, error)
             return
         self._intake.add(taken)
+
+    def _attributes(self, place: bytes, of: os.stat_result) -> Attributes:
+        held = self._intake.xattrs(partial(_xattrs, place))
+        return Attributes(of.st_mode, of.st_uid, of.st_gid, of.st_mtime_ns, of.st_rdev, held)
 
     def _submit(self) -> None:
         if self._batch:
@@ -119,10 +124,11 @@ class _Walk:
         for path, place, of in batch:
             try:
                 stored = self._intake.whole(_read(place, of.st_size))
+                attributes = self._attributes(place, of)
             except OSError as error:
                 self._intake.fail(path, error)
                 continue
-            taken.append(_taken(path, of, entry_of(_attributes(of), stored)))
+            taken.append(_taken(path, of, entry_of(attributes, stored)))
         return taken
 
     def _large(self, path: bytes, place: bytes, of: os.stat_result) -> Taken:
@@ -132,15 +138,22 @@ class _Walk:
             stored = self._intake.stream(partial(_exactly, descriptor), _holes(descriptor) if sparse else lambda _: 0)
         finally:
             os.close(descriptor)
-        return _taken(path, of, entry_of(_attributes(of), stored))
+        return _taken(path, of, entry_of(self._attributes(place, of), stored))
 
 
 def _taken(path: bytes, of: os.stat_result, entry: Entry) -> Taken:
     return Taken(path, entry, (of.st_dev, of.st_ino) if of.st_nlink > 1 else None)
 
 
-def _attributes(of: os.stat_result) -> Attributes:
-    return Attributes(of.st_mode, of.st_uid, of.st_gid, of.st_mtime_ns, of.st_rdev)
+def _xattrs(place: bytes) -> dict[bytes, bytes]:
+    """The extended attributes of a place; none where the filesystem has none."""
+    try:
+        names = [os.fsencode(name) for name in os.listxattr(place, follow_symlinks=False)]
+        return {name: os.getxattr(place, name, follow_symlinks=False) for name in names}
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            return {}
+        raise
 
 
 def _open(place: bytes) -> int:

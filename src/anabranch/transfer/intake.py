@@ -6,17 +6,20 @@ The walker of a source calls from one thread. What cannot be read is listed, and
 import stat
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import TracebackType
 
 from anabranch.errors import AnabranchError
 from anabranch.repo import Repository
+from anabranch.settings import ON, XATTR
 from anabranch.transfer.building import Building, fresh_link_id
+from anabranch.versions import xattrs
 from anabranch.versions.manifests import EMPTY, Stored
 from anabranch.versions.objects import KIND_OF_TYPE, Entry, EntryKind, Form, Tag
 from anabranch.versions.trees import EMPTY_TREE, Version
+from anabranch.versions.xattrs import NO_XATTRS, Xattrs
 from anabranch.worktree.ingest import Ingest
 
 THREADS = 4
@@ -80,6 +83,7 @@ class Intake:
         self._local = threading.local()
         self._ingests: list[Ingest] = []
         self._stopped = False
+        self._has_xattrs = repository.settings.get(XATTR) == ON
 
     def __enter__(self) -> "Intake":
         """Itself."""
@@ -125,6 +129,17 @@ class Intake:
             return data
 
         return self._ingest().stream(reading, hole, self._chunks)
+
+    def xattrs(self, found: Callable[[], Mapping[bytes, bytes]]) -> Xattrs:
+        """Store the extended attributes that are found, if the repository is to have any. Any thread.
+
+        Raises OSError(ENOSPC) on more than a file may have.
+        """
+        if not self._has_xattrs:
+            return NO_XATTRS
+        made = xattrs.made({name: value for name, value in found().items() if xattrs.is_kept(name)})
+        xattrs.put(self._repository.objects, made)
+        return made
 
     def add(self, taken: Taken) -> None:
         """Put what was read in its place."""
@@ -194,13 +209,15 @@ def entry_of(of: "Attributes", stored: Stored = EMPTY, target: bytes = b"") -> E
     """The entry of what stat(2), or a tar header, describes. Raises KeyError on an unknown type."""
     kind = KIND_OF_TYPE[stat.S_IFMT(of.mode)]
     common = (kind, stat.S_IMODE(of.mode), of.uid, of.gid, of.mtime_ns)
+    extra = of.xattrs.tags() or None
     if kind is EntryKind.FILE:
-        return Entry(*common, stored.size, stored.form, stored.content)
+        return Entry(*common, stored.size, stored.form, stored.content, extra)
     if kind is EntryKind.SYMLINK:
-        return Entry(*common, len(target), Form.EMPTY, target)
+        return Entry(*common, len(target), Form.EMPTY, target, extra)
     if kind is EntryKind.DIRECTORY:
-        return Entry(*common, content=EMPTY_TREE)
-    return Entry(*common, extra={Tag.DEVICE: of.device} if of.device else None)
+        return Entry(*common, content=EMPTY_TREE, extra=extra)
+    device: dict[int, int | bytes] = {Tag.DEVICE: of.device} if of.device else {}
+    return Entry(*common, extra=device | of.xattrs.tags() or None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,3 +229,4 @@ class Attributes:
     gid: int
     mtime_ns: int
     device: int = 0
+    xattrs: Xattrs = NO_XATTRS

@@ -14,6 +14,9 @@ from anabranch.versions.objects import MODE_TYPE, Entry, EntryKind
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 """How names of tar files end."""
+BYTES = "surrogateescape"
+"""How a pax header holds what is not UTF-8."""
+_XATTR = "SCHILY.xattr."
 _KINDS = {
     tarfile.DIRTYPE: EntryKind.DIRECTORY,
     tarfile.SYMTYPE: EntryKind.SYMLINK,
@@ -30,7 +33,7 @@ def take_tar(repository: Repository, stream: BinaryIO, top: bytes, dress: Entry,
     with Intake(repository, top, dress, progress) as intake:
         intake.add(Taken(b"", dress))
         try:
-            with tarfile.open(fileobj=stream, mode="r|*", errors="surrogateescape") as tar:
+            with tarfile.open(fileobj=stream, mode="r|*", errors=BYTES) as tar:
                 for member in tar:
                     _take(intake, tar, member)
         except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
@@ -48,11 +51,11 @@ def _take(intake: Intake, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None
         elif member.isreg():
             source = tar.extractfile(member)
             assert source is not None
-            _file(intake, path, _attributes(member, EntryKind.FILE), member.size, source)
+            _file(intake, path, _attributes(intake, member, EntryKind.FILE), member.size, source)
         elif member.type in _KINDS:
             kind = _KINDS[member.type]
             target = os.fsencode(member.linkname) if kind is EntryKind.SYMLINK else b""
-            intake.add(Taken(path, entry_of(_attributes(member, kind), target=target)))
+            intake.add(Taken(path, entry_of(_attributes(intake, member, kind), target=target)))
         else:
             raise UsageError(f"is of a type that no filesystem has ({member.type!r})")
     except (OSError, AnabranchError) as error:
@@ -76,9 +79,23 @@ def _clean(name: str) -> bytes:
     return b"/".join(part for part in os.fsencode(name).split(b"/") if part not in (b"", b"."))
 
 
-def _attributes(member: tarfile.TarInfo, kind: EntryKind) -> Attributes:
+def _attributes(intake: Intake, member: tarfile.TarInfo, kind: EntryKind) -> Attributes:
     device = os.makedev(member.devmajor, member.devminor) if member.isdev() and not member.isfifo() else 0
-    return Attributes(MODE_TYPE[kind] | member.mode & 0o7777, member.uid, member.gid, _mtime_ns(member), device)
+    held = intake.xattrs(partial(_xattrs, member))
+    return Attributes(MODE_TYPE[kind] | member.mode & 0o7777, member.uid, member.gid, _mtime_ns(member), device, held)
+
+
+def xattr_key(name: bytes) -> str:
+    """Where the pax header of a member has an extended attribute, as GNU tar and star write it."""
+    return _XATTR + name.decode().replace("%", "%25").replace("=", "%3D")
+
+
+def _xattrs(member: tarfile.TarInfo) -> dict[bytes, bytes]:
+    return {
+        key.removeprefix(_XATTR).replace("%3D", "=").replace("%25", "%").encode(): value.encode(errors=BYTES)
+        for key, value in member.pax_headers.items()
+        if key.startswith(_XATTR)
+    }
 
 
 def _mtime_ns(member: tarfile.TarInfo) -> int:

@@ -10,8 +10,10 @@ from anabranch.errors import DamagedError
 from anabranch.ids import ObjectId
 from anabranch.store.chunks import ChunkStore
 from anabranch.store.meta import ObjectStore
+from anabranch.versions import xattrs
 from anabranch.versions.manifests import ZERO, Manifests, Part, Stored
 from anabranch.versions.objects import Form
+from anabranch.versions.xattrs import Values, Xattrs
 
 _PIECE = 1024 * 1024
 
@@ -30,6 +32,11 @@ class Contents:
     def __init__(self, objects: ObjectStore, chunks: ChunkStore) -> None:
         self.chunks = chunks
         self.manifests = Manifests(objects)
+        self._objects = objects
+
+    def xattrs(self, held: Xattrs) -> Values:
+        """The extended attributes of an inode, in order of their names. Raises DamagedError."""
+        return xattrs.load(self._objects, held)
 
     def read(self, stored: Stored, offset: int, length: int) -> bytes:
         """A range of a content, cut off at its end. Raises NotLoaded, DamagedError."""

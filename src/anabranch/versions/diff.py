@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import TypeVar
 
 from anabranch.ids import ID_SIZE, ObjectId
+from anabranch.versions import xattrs
 from anabranch.versions.objects import Entry, EntryKind
 from anabranch.versions.trees import EMPTY_TREE, Pair, Version
 
@@ -55,7 +56,7 @@ def compare(path: bytes, old: Entry | None, new: Entry | None) -> Change | None:
     if old.kind != new.kind:
         return Change(path, ChangeKind.TYPE, new.kind, _size(old), _size(new))
     if new.kind is EntryKind.DIRECTORY:
-        same = (old.mode, old.uid, old.gid) == (new.mode, new.uid, new.gid)
+        same = (old.mode, old.uid, old.gid, xattrs.of(old)) == (new.mode, new.uid, new.gid, xattrs.of(new))
         return None if same else Change(path, ChangeKind.ATTRIBUTES, EntryKind.DIRECTORY, None, None)
     if old == new:
         return None

@@ -66,12 +66,16 @@ IdBytes = Annotated[bytes, Meta(min_length=ID_SIZE, max_length=ID_SIZE)]
 
 
 class Tag(IntEnum):
-    """Optional fields of an entry; 5 and 6 are taken by the format (extended attributes). A reader ignores others."""
+    """Optional fields of an entry. A reader ignores others."""
 
     FILES = 1
     SUBDIRECTORIES = 2
     LINKS = 3
     DEVICE = 4
+    XATTRS = 5
+    """Extended attributes, encoded;"""
+    XATTRS_OBJECT = 6
+    """or the id of the object that holds them (xattrs.py)."""
 
 
 class Entry(msgspec.Struct, array_like=True, frozen=True):

@@ -17,7 +17,7 @@ from anabranch.ids import ID_SIZE, ObjectId
 from anabranch.store.codec import Codec, encode
 from anabranch.store.meta import ObjectStore
 from anabranch.store.records import Kind, hash_name, object_id
-from anabranch.versions import prolly
+from anabranch.versions import prolly, xattrs
 from anabranch.versions.objects import (
     ENTRY,
     LINK_ID_SIZE,
@@ -202,14 +202,14 @@ class Trees:
         return _TREE.sums(root.level, root.rows)
 
     def directory(self, dress: Entry, tree: ObjectId) -> Entry:
-        """The entry of a directory: a tree, with the mode, owners and time of another entry."""
+        """The entry of a directory: a tree, with the mode, owners, time and extended attributes of another entry."""
         totals = self.totals(tree)
         extra: dict[int, int | bytes] = {
             Tag.FILES: totals.files, Tag.SUBDIRECTORIES: totals.subdirectories, Tag.LINKS: totals.links,
         }  # fmt: skip
         return Entry(
             EntryKind.DIRECTORY, dress.mode, dress.uid, dress.gid, dress.mtime_ns, totals.bytes, content=tree,
-            extra={tag: value for tag, value in extra.items() if value} or None,
+            extra={tag: value for tag, value in extra.items() if value} | xattrs.of(dress).tags() or None,
         )  # fmt: skip
 
     def apply(self, tree: ObjectId, delta: Sequence[tuple[bytes, Entry | None]]) -> ObjectId:

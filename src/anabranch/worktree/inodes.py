@@ -16,10 +16,11 @@ from anabranch.errors import DamagedError
 from anabranch.ids import ObjectId
 from anabranch.store.codec import Codec
 from anabranch.store.records import hash_name
-from anabranch.versions import manifests
+from anabranch.versions import manifests, xattrs
 from anabranch.versions.manifests import Stored
 from anabranch.versions.objects import KIND_OF_TYPE, MODE_TYPE, Entry, EntryKind, Form, LinkRow, Tag
 from anabranch.versions.trees import EMPTY_TREE
+from anabranch.versions.xattrs import NO_XATTRS, Xattrs
 from anabranch.worktree.content import Content, MemoryContent, OverlayContent, Ranges, StoredContent
 
 Inode = NewType("Inode", int)
@@ -80,6 +81,7 @@ class Node(Attributes):
     """Names that differ from the layer below: the child's number, or WHITEOUT."""
     below: "Node | None" = None
     """The same directory in the frozen generation, while a commit of it is being made."""
+    xattrs: Xattrs = NO_XATTRS
 
     @property
     def orphan(self) -> bool:
@@ -112,6 +114,7 @@ def from_entry(entry: Entry, ino: Inode, parent: Inode, name: bytes, ctime_ns: i
         content=StoredContent(manifests.of(entry)),
         target=entry.content if kind == EntryKind.SYMLINK else b"",
         base=entry.tree if directory else EMPTY_TREE,
+        xattrs=xattrs.of(entry),
     )  # fmt: skip
 
 
@@ -124,10 +127,11 @@ def from_link(row: LinkRow, link_id: bytes, ino: Inode, ctime_ns: int) -> Node:
 
 def entry_of(node: Node, stored: Stored | None = None) -> Entry:
     """The entry of a node that is not a directory; `stored` is the content of a file."""
-    extra: dict[int, int | bytes] | None = {Tag.DEVICE: node.device} if node.device else None
+    device: dict[int, int | bytes] = {Tag.DEVICE: node.device} if node.device else {}
+    extra = device | node.xattrs.tags() or None
     common = (node.kind, node.mode, node.uid, node.gid, node.mtime_ns)
     if node.kind == EntryKind.SYMLINK:
-        return Entry(*common, len(node.target), Form.EMPTY, node.target)
+        return Entry(*common, len(node.target), Form.EMPTY, node.target, extra)
     if stored is None:
         return Entry(*common, 0, Form.EMPTY, b"", extra)
     return Entry(*common, stored.size, stored.form, stored.content, extra)
@@ -153,6 +157,7 @@ class NodeRow(msgspec.Struct, array_like=True, frozen=True):
     target: bytes
     base: bytes
     content: "ContentRow | None"
+    xattrs: Xattrs = NO_XATTRS
 
 
 class ContentRow(msgspec.Struct, array_like=True, frozen=True):
@@ -179,7 +184,7 @@ def encode_node(node: Node) -> bytes:
     content = _content_row(node.content) if node.kind == EntryKind.FILE else None
     row = NodeRow(
         node.kind, node.mode, node.uid, node.gid, node.mtime_ns, node.ctime_ns, node.links, node.device, node.parent,
-        node.name, node.link_id, node.target, node.base, content,
+        node.name, node.link_id, node.target, node.base, content, node.xattrs,
     )  # fmt: skip
     return _NODE.seal(row)
 
@@ -197,7 +202,7 @@ def decode_node(ino: Inode, generation: int, sealed: bytes) -> Node:
     return Node(
         ino, kind, row.mode, row.uid, row.gid, DIRECTORY_SIZE if kind == EntryKind.DIRECTORY else size, row.mtime_ns,
         row.ctime_ns, row.links, row.device, Inode(row.parent), row.name, generation, row.link_id, content, row.target,
-        ObjectId(row.base),
+        ObjectId(row.base), xattrs=row.xattrs,
     )  # fmt: skip
 
 

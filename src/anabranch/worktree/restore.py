@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from anabranch.versions import manifests
+from anabranch.versions import manifests, xattrs
 from anabranch.versions.objects import Entry, EntryKind, Tag
 from anabranch.versions.trees import EMPTY_TREE, Version
 from anabranch.worktree.content import StoredContent
@@ -215,7 +215,10 @@ class _Restoring:
         return {node.link_id: node.ino for node in self._table.nodes.values() if node.link_id and not node.orphan}
 
     def _dress(self, ino: Inode, entry: Entry) -> None:
-        node = self._table.get(ino)
+        node, dress = self._table.get(ino), xattrs.of(entry)
+        if node.xattrs.tags() != dress.tags():
+            self._stale.inodes.add(ino)
+            self._tree.dress(ino, dress)
         if (node.mode, node.uid, node.gid, node.mtime_ns) != (entry.mode, entry.uid, entry.gid, entry.mtime_ns):
             self._stale.inodes.add(ino)
             self._tree.setattr(

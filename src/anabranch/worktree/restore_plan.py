@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from anabranch.errors import NotFoundError, RefusedError
+from anabranch.versions import xattrs
 from anabranch.versions.diff import is_nobodys, walk
 from anabranch.versions.objects import Entry, EntryKind, Tag
 from anabranch.versions.trees import EMPTY_TREE, Version
@@ -170,4 +171,4 @@ def _is_in(path: bytes, tops: Collection[bytes]) -> bool:
 
 
 def _bare(directory: Entry) -> Entry:
-    return msgspec.structs.replace(directory, size=0, content=EMPTY_TREE, extra=None)
+    return msgspec.structs.replace(directory, size=0, content=EMPTY_TREE, extra=xattrs.of(directory).tags() or None)

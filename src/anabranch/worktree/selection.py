@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from anabranch.errors import NotFoundError, RefusedError
 from anabranch.ids import ObjectId
+from anabranch.versions import xattrs
 from anabranch.versions.diff import is_nobodys
 from anabranch.versions.objects import Entry, EntryKind
 from anabranch.versions.trees import EMPTY_TREE, Version
@@ -147,10 +148,11 @@ class _Division:
             node.changes = changes
         was = place.was
         if not place.whole and was is not None and not is_nobodys(self.base):
-            dress = (was.mode, was.uid, was.gid, was.mtime_ns)
-            if dress != (node.mode, node.uid, node.gid, node.mtime_ns):
+            dress, held = (was.mode, was.uid, was.gid, was.mtime_ns), xattrs.of(was)
+            if dress != (node.mode, node.uid, node.gid, node.mtime_ns) or held.tags() != node.xattrs.tags():
                 node = copy.copy(node)
                 node.mode, node.uid, node.gid, node.mtime_ns = dress
+                node.xattrs = held
                 self.left.also.add(node.ino)
         self.kept[node.ino] = node
 

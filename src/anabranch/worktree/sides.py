@@ -60,7 +60,9 @@ def side_entry(table: Table, base: Version, side: Side) -> Entry | None:
     if side is None or isinstance(side, Entry):
         return side
     if side.kind is EntryKind.DIRECTORY:
-        return Entry(side.kind, side.mode, side.uid, side.gid, side.mtime_ns, content=side.base)
+        return Entry(
+            side.kind, side.mode, side.uid, side.gid, side.mtime_ns, content=side.base, extra=side.xattrs.tags() or None
+        )
     return entry_of(side, _as_stored(side.content) if side.kind is EntryKind.FILE else None)
 
 

@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from anabranch.ids import ObjectId
+from anabranch.versions import xattrs
 from anabranch.versions.objects import Entry, EntryKind
+from anabranch.versions.xattrs import Values, Xattrs
 from anabranch.worktree.content import MEMORY_MAX, Content, MemoryContent, OverlayContent, Sources, StoredContent
 from anabranch.worktree.inodes import DIRECTORY_SIZE, Attributes, Inode, Node, now_ns
 from anabranch.worktree.numbers import Numbers
@@ -268,6 +270,23 @@ class WorkingTree:
             node.mtime_ns = now
         node.ctime_ns = changes.ctime_ns if changes.ctime_ns is not None else now
         return node
+
+    def xattrs(self, ino: Inode) -> Values:
+        """The extended attributes of an inode."""
+        return self.sources.contents.xattrs(self.table.get(ino).xattrs)
+
+    def set_xattr(self, ino: Inode, name: bytes, value: bytes | None) -> None:
+        """Set an extended attribute, or with None remove it. Raises ENODATA, ENOSPC."""
+        made = xattrs.changed(self.xattrs(ino), name, value)
+        if value is not None:
+            self._space.check(ROW + len(made.map))
+        self.dress(ino, made)
+
+    def dress(self, ino: Inode, made: Xattrs) -> None:
+        """Give an inode extended attributes in the place of those that it has."""
+        node = self.table.own(ino)
+        node.xattrs, node.ctime_ns = made, self._now()
+        self._space.pending += len(made.map)
 
     def write(self, ino: Inode, offset: int, data: bytes, *, by_kernel: bool = False) -> int:
         """Write at an offset; returns how much, which is all. Raises NotLoaded before any effect.

@@ -130,7 +130,8 @@ class Written(io.BufferedIOBase):
         return target
 
     def tell(self) -> int:
-        return self._file.tell()
+        with self._noting():
+            return self._file.tell()
 
     def truncate(self, size: int | None = None, /) -> int:
         with self._noting():
@@ -210,6 +211,8 @@ class Written(io.BufferedIOBase):
     @contextlib.contextmanager
     def _noting(self) -> Iterator[None]:
         """No room for the temporary file: then there is no content that could be handed over."""
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
         try:
             yield
         except OSError as error:

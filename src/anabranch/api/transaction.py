@@ -30,16 +30,17 @@ class Transaction:
     def __init__(self, branch: "Branch") -> None:
         self._branch = branch
         self._steps: list[tuple[bytes, Step]] = []
-        spool = tempfile.SpooledTemporaryFile(files.IN_MEMORY)  # noqa: SIM115  (closed at the end)
-        self._contents = cast(IO[bytes], spool)
+        self._contents: IO[bytes] | None = None
+        """Of all files, one behind the other, while the block lasts."""
         self._written: list[Written | WrittenText] = []
-        self._is_open = False
+        self._has_ended = False
 
     def __enter__(self) -> "Transaction":
         """Itself. Raises RefusedError when it has ended."""
-        if self._contents.closed:
+        if self._has_ended:
             raise _ended()
-        self._is_open = True
+        spool = tempfile.SpooledTemporaryFile(files.IN_MEMORY)  # noqa: SIM115  (closed at the end)
+        self._contents = cast(IO[bytes], spool)
         return self
 
     def __exit__(
@@ -54,8 +55,9 @@ class Transaction:
         finally:
             for file in self._written:
                 file.abandon()
-            self._is_open = False
-            self._contents.close()
+            self._has_ended = True
+            if self._contents is not None:
+                self._contents.close()
 
     def write_bytes(self, path: Place, data: bytes) -> None:
         """Make a file of bytes, in the place of a file that is there. Directories above are made."""
@@ -128,9 +130,9 @@ class Transaction:
 
     def _keep(self, there: "BranchPath", pieces: Iterable[bytes], fresh: bool = False) -> None:
         self._check_open()
+        assert self._contents is not None
         with translated():
-            self._contents.seek(0, os.SEEK_END)
-            start = self._contents.tell()
+            start = self._contents.seek(0, os.SEEK_END)
             for piece in pieces:
                 self._contents.write(piece)
             size = self._contents.tell() - start
@@ -144,8 +146,10 @@ class Transaction:
         return self._branch.path(path)
 
     def _check_open(self) -> None:
-        if not self._is_open:
-            raise _ended() if self._contents.closed else UsageError("a transaction is used in a with block")
+        if self._has_ended:
+            raise _ended()
+        if self._contents is None:
+            raise UsageError("a transaction is used in a with block")
 
 
 class Alone(Transaction):

@@ -6,7 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
@@ -28,6 +28,15 @@ from anabranch import (
     Version,
 )
 from tests.harness import Repo, done, verify
+
+# ruff: noqa: PT012  (what is tested is how a block ends)
+
+
+def fails(*calls: Callable[[], object], of: type[BaseException] | tuple[type[BaseException], ...], match: str = ""):
+    """Each of the calls raises an error of a kind."""
+    for call in calls:
+        with pytest.raises(of, match=match):
+            call()
 
 
 @pytest.fixture
@@ -112,15 +121,28 @@ def test_what_was_got_from_a_closed_repository_says_so(repo: Repo):
         begun = (main / "b").open("wb")
         paths = repository.diff("main@0", "main@1")
     repository.close()
-    for use in (
-        lambda: file.seek(600_000) and file.read(), lambda: next(log), lambda: next(walk), lambda: next(paths),
-        lambda: repository.branch(), lambda: repository.version("main"), lambda: repository.settings,
-        lambda: version / "a" in version.path().iterdir(), lambda: (version / "a").exists(), lambda: main.status(),
-        lambda: (main / "a").exists(), lambda: main.head, lambda: list(main.log()), lambda: repository.tags(),
-        lambda: begun.close(), lambda: main.commit("x"), lambda: (main / "c").write_text("c"), lambda: version.export("x"),
-    ):  # fmt: skip
-        with pytest.raises(RefusedError, match="is closed"):
-            use()
+    fails(
+        lambda: file.seek(600_000) and file.read(),
+        lambda: next(log),
+        lambda: next(walk),
+        lambda: next(paths),
+        lambda: repository.branch(),
+        lambda: repository.version("main"),
+        lambda: repository.settings,
+        lambda: version / "a" in version.path().iterdir(),
+        lambda: (version / "a").exists(),
+        lambda: main.status(),
+        lambda: (main / "a").exists(),
+        lambda: main.head,
+        lambda: list(main.log()),
+        lambda: repository.tags(),
+        lambda: begun.close(),
+        lambda: main.commit("x"),
+        lambda: (main / "c").write_text("c"),
+        lambda: version.export("x"),
+        of=RefusedError,
+        match="is closed",
+    )
     assert begun.closed
     assert (version.number, version.message, str(version / "a")) == (1, "first", "a")
 
@@ -221,9 +243,11 @@ def test_looking_tells_what_is_there(main: Branch):
         assert [(str(here), *names) for here, *names in tree.walk()] == [
             (".", ["empty", "raw"], ["link"]), ("empty", [], []), ("raw", [], ["a.csv"]),
         ]  # fmt: skip
-        for call in (lambda tree=tree: (tree / "none").iterdir(), lambda tree=tree: list((tree / "none").walk())):
-            with pytest.raises(NotFoundError):
-                call()
+        fails(
+            lambda tree=tree: (tree / "none").iterdir(),
+            lambda tree=tree: list((tree / "none").walk()),
+            of=NotFoundError,
+        )
         with pytest.raises(UsageError, match="not a directory"):
             file.iterdir()
 
@@ -386,9 +410,13 @@ def test_branches_are_made_renamed_deleted_and_brought_back(main: Branch, reposi
     (exp / "new").write_text("uncommitted")
     trial = repository.rename_branch("exp", "trial")
     assert (trial / "new").read_text() == "uncommitted"
-    for gone in (lambda: exp.head, lambda: exp.status(), lambda: (exp / "a").write_text("x"), lambda: exp.commit("x")):
-        with pytest.raises(NotFoundError):
-            gone()
+    fails(
+        lambda: exp.head,
+        lambda: exp.status(),
+        lambda: (exp / "a").write_text("x"),
+        lambda: exp.commit("x"),
+        of=NotFoundError,
+    )
     assert [version.number for version in exp.log()] == [0]
     with pytest.raises(RefusedError, match="uncommitted"):
         repository.delete_branch("trial")
@@ -412,25 +440,29 @@ def test_wrong_names_of_branches_and_tags_are_told(repository: Repository):
     with pytest.raises(ExistsError):
         repository.rename_branch("exp", "main")
     for name in ("", "a/b", "\ud800", ".x"):
-        for call in (
-            lambda name=name: repository.branch(name), lambda name=name: repository.create_branch(name),
-            lambda name=name: repository.create_tag(name, "main"), lambda name=name: repository.delete_branch(name),
-            lambda name=name: repository.rename_branch("exp", name), lambda name=name: repository.delete_tag(name),
-            lambda name=name: repository.restore_branch(name), lambda name=name: repository.set("default-branch", name),
-        ):  # fmt: skip
-            with pytest.raises(UsageError):
-                call()
-    for call in (
-        lambda: repository.branch("none"), lambda: repository.delete_branch("none"),
-        lambda: repository.rename_branch("none", "x"), lambda: repository.delete_tag("none"),
-        lambda: repository.restore_branch("none"), lambda: repository.create_tag("x", "none"),
-        lambda: repository.create_branch("x", "none"), lambda: repository.set("default-branch", "none"),
-    ):  # fmt: skip
-        with pytest.raises(NotFoundError):
-            call()
-    for call in (lambda: repository.branch("v1"), lambda: repository.delete_tag("exp")):
-        with pytest.raises(UsageError):
-            call()
+        fails(
+            lambda name=name: repository.branch(name),
+            lambda name=name: repository.create_branch(name),
+            lambda name=name: repository.create_tag(name, "main"),
+            lambda name=name: repository.delete_branch(name),
+            lambda name=name: repository.rename_branch("exp", name),
+            lambda name=name: repository.delete_tag(name),
+            lambda name=name: repository.restore_branch(name),
+            lambda name=name: repository.set("default-branch", name),
+            of=UsageError,
+        )
+    fails(
+        lambda: repository.branch("none"),
+        lambda: repository.delete_branch("none"),
+        lambda: repository.rename_branch("none", "x"),
+        lambda: repository.delete_tag("none"),
+        lambda: repository.restore_branch("none"),
+        lambda: repository.create_tag("x", "none"),
+        lambda: repository.create_branch("x", "none"),
+        lambda: repository.set("default-branch", "none"),
+        of=NotFoundError,
+    )
+    fails(lambda: repository.branch("v1"), lambda: repository.delete_tag("exp"), of=UsageError)
 
 
 def test_tags_name_versions_for_good(main: Branch, repository: Repository):
@@ -506,9 +538,12 @@ def test_restore_and_discard_bring_back(main: Branch):
     assert main.status() == []
     with pytest.raises(UsageError):
         main.restore()
-    for call in (lambda: main.restore("none"), lambda: main.restore("b", source=first), lambda: main.discard("none")):
-        with pytest.raises(NotFoundError):
-            call()
+    fails(
+        lambda: main.restore("none"),
+        lambda: main.restore("b", source=first),
+        lambda: main.discard("none"),
+        of=NotFoundError,
+    )
 
 
 def test_a_folder_is_imported(main: Branch, tmp_path: Path):
@@ -622,12 +657,16 @@ def test_a_transaction_is_used_within_its_block(main: Branch):
         transaction.write_text("a", "a")
     with transaction:
         transaction.write_text("a", "a")
-    for use in (
-        lambda: transaction.write_text("b", "b"), lambda: transaction.open("b"), lambda: transaction.remove("a"),
-        lambda: transaction.mkdir("b"), lambda: transaction.symlink("b", "a"), transaction.__enter__,
-    ):  # fmt: skip
-        with pytest.raises(RefusedError, match="has ended"):
-            use()
+    fails(
+        lambda: transaction.write_text("b", "b"),
+        lambda: transaction.open("b"),
+        lambda: transaction.remove("a"),
+        lambda: transaction.mkdir("b"),
+        lambda: transaction.symlink("b", "a"),
+        transaction.__enter__,
+        of=RefusedError,
+        match="has ended",
+    )
     with main.transaction():
         pass
     assert texts(main) == {"a": "a"}
@@ -657,9 +696,9 @@ def test_a_written_file_keeps_the_permissions_of_the_one_that_was_there(repo: Re
 def test_single_changes_of_a_path(main: Branch):
     (main / "a/b").mkdir()
     (main / "a/link").symlink_to("b")
-    for again in (lambda: (main / "a/b").mkdir(), lambda: (main / "a").mkdir(), lambda: (main / "a/link").mkdir()):
-        with pytest.raises(ExistsError):
-            again()
+    fails(
+        lambda: (main / "a/b").mkdir(), lambda: (main / "a").mkdir(), lambda: (main / "a/link").mkdir(), of=ExistsError
+    )
     with pytest.raises(ExistsError):
         (main / "a/link").symlink_to("c")
     assert (main / "a/link").is_dir()

@@ -8,7 +8,6 @@ import json
 import os
 import pickle
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,10 @@ from typing import Any
 import pytest
 
 from anabranch import AnabranchError, Branch, ExistsError, NotFoundError, RefusedError, Repository, UsageError
+from tests.commands.test_library import fails
 from tests.harness import Repo
+
+# ruff: noqa: PT012, PT031  (what is tested is how a block ends)
 
 DATA = random.Random(1).randbytes(700_000)
 LINES = "".join(f"line {number}\n" for number in range(20_000))
@@ -52,14 +54,13 @@ def test_reading_is_as_from_a_file_of_python(main: Branch):
         seen += [file.seek(-10, os.SEEK_END), file.read(), file.read(), file.read(5), file.readline()]
         seen += [file.seek(3), file.seek(7, os.SEEK_CUR), file.readline(), file.readlines()[:3]]
         seen += [file.seek(1_000_000), file.read(), file.seek(0), next(file), sum(map(len, file)), file.isatty()]
-        for wrong in (
+        fails(
             lambda: file.seek(-1),
             lambda: file.seek(0, 9),
             lambda: file.write(b"x"),
             lambda: file.truncate(1),
-        ):
-            with pytest.raises((OSError, ValueError)):
-                wrong()
+            of=(OSError, ValueError),
+        )
         with file as same:
             seen.append(same is file)
         with pytest.raises(ValueError, match="closed"):
@@ -173,19 +174,13 @@ def test_writing_is_as_to_a_file_of_python(main: Branch, tmp_path: Path):
                 list(file),
             ]
         else:
-            for read in (file.read, file.readline, lambda: next(file)):
-                with pytest.raises(io.UnsupportedOperation):
-                    read()
-        for wrong in (lambda: file.seek(-1), lambda: file.seek(0, 9)):
-            with pytest.raises((OSError, ValueError)):
-                wrong()
+            fails(file.read, file.readline, lambda: next(file), of=io.UnsupportedOperation)
+        fails(lambda: file.seek(-1), lambda: file.seek(0, 9), of=(OSError, ValueError))
         with pytest.raises(TypeError):
             file.write("text")
         file.close()
         file.close()
-        for use in (lambda: file.write(b"x"), file.tell, file.flush, file.fileno, lambda: file.seek(0)):
-            with pytest.raises(ValueError):
-                use()
+        fails(lambda: file.write(b"x"), file.tell, file.flush, file.fileno, lambda: file.seek(0), of=ValueError)
         return [*seen, file.closed]
 
     for mode in ("wb", "xb", "ab", "r+b", "w+b", "a+b", "x+b"):
@@ -380,4 +375,3 @@ def test_files_of_120_mb_are_written_and_read_in_little_memory(repo: Repo):
     """Kilobytes that the process has grown by: caches and buffers, not the file."""
     grown = subprocess.run([sys.executable, "-c", BIG, repo.path], capture_output=True, text=True, check=True).stdout
     assert int(grown) < 100 * 1024, grown
-    assert resource.RUSAGE_SELF == 0

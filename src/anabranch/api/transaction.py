@@ -39,7 +39,7 @@ class Transaction:
         """Itself. Raises RefusedError when it has ended."""
         if self._has_ended:
             raise _ended()
-        spool = tempfile.SpooledTemporaryFile(files.IN_MEMORY)  # noqa: SIM115  (closed at the end)
+        spool = tempfile.SpooledTemporaryFile(files.IN_MEMORY)
         self._contents = cast(IO[bytes], spool)
         return self
 

@@ -29,10 +29,12 @@ from anabranch import (
 )
 from tests.harness import Repo, done, verify
 
-# ruff: noqa: PT012  (what is tested is how a block ends)
+# ruff: noqa: PT012, B023  (what is tested is how a block ends; `fails` calls at once)
 
 
-def fails(*calls: Callable[[], object], of: type[BaseException] | tuple[type[BaseException], ...], match: str = ""):
+def fails(
+    *calls: Callable[[], object], of: type[BaseException] | tuple[type[BaseException], ...], match: str | None = None
+):
     """Each of the calls raises an error of a kind."""
     for call in calls:
         with pytest.raises(of, match=match):
@@ -244,8 +246,8 @@ def test_looking_tells_what_is_there(main: Branch):
             (".", ["empty", "raw"], ["link"]), ("empty", [], []), ("raw", [], ["a.csv"]),
         ]  # fmt: skip
         fails(
-            lambda tree=tree: (tree / "none").iterdir(),
-            lambda tree=tree: list((tree / "none").walk()),
+            lambda: (tree / "none").iterdir(),
+            lambda: list((tree / "none").walk()),
             of=NotFoundError,
         )
         with pytest.raises(UsageError, match="not a directory"):
@@ -441,14 +443,14 @@ def test_wrong_names_of_branches_and_tags_are_told(repository: Repository):
         repository.rename_branch("exp", "main")
     for name in ("", "a/b", "\ud800", ".x"):
         fails(
-            lambda name=name: repository.branch(name),
-            lambda name=name: repository.create_branch(name),
-            lambda name=name: repository.create_tag(name, "main"),
-            lambda name=name: repository.delete_branch(name),
-            lambda name=name: repository.rename_branch("exp", name),
-            lambda name=name: repository.delete_tag(name),
-            lambda name=name: repository.restore_branch(name),
-            lambda name=name: repository.set("default-branch", name),
+            lambda: repository.branch(name),
+            lambda: repository.create_branch(name),
+            lambda: repository.create_tag(name, "main"),
+            lambda: repository.delete_branch(name),
+            lambda: repository.rename_branch("exp", name),
+            lambda: repository.delete_tag(name),
+            lambda: repository.restore_branch(name),
+            lambda: repository.set("default-branch", name),
             of=UsageError,
         )
     fails(

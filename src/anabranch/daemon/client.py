@@ -294,10 +294,13 @@ def connect(path: Path) -> Iterator[Service]:
     Raises what opening a repository raises, RefusedError when another command owns it.
     """
     layout = check(path, writable=True)
-    if locks.is_held(layout) and layout.socket.exists():
+    turn = _turns.setdefault(layout.path, threading.RLock())
+    with turn:
+        is_served = locks.is_held(layout) and layout.socket.exists()
+    if is_served:
         yield _Remote(layout)
         return
-    with _turns.setdefault(layout.path, threading.RLock()), locks.acquire(layout, patience=PATIENCE) as lock:
+    with turn, locks.acquire(layout, patience=PATIENCE) as lock:
         layout.socket.unlink(missing_ok=True)  # of a daemon that was killed: others would take us for it
         with Repository(path, writable=True) as repository:
             yield _Local(repository, lock.died)

@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -68,10 +69,10 @@ class Opened:
             rest = iter(start(core))
         while True:
             with self.using():
-                step = [item for _, item in zip(range(1), rest, strict=False)]
+                step = list(islice(rest, 1))
             if not step:
                 return
-            yield step[0]
+            yield from step
 
     def reader(self, stored: Stored) -> Read:
         """What reads a stored content."""

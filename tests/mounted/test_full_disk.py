@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from anabranch import AnabranchError, Repository
 from tests.harness import PATIENCE, REQUIRED, Mount, done, errno_of, python, refused, snapshot, wait_for
 
 pytestmark = pytest.mark.mounted
@@ -434,3 +435,22 @@ def test_without_a_mount_a_full_disk_is_the_same_p37_p45(mount: Mount, disk: Dis
     done(mount.ana("commit", "-m", "fits"))
     mount.mount()
     check_kept(mount, {"too much": 20_000_000})
+
+
+def test_the_library_says_that_the_disk_is_full_and_does_nothing(mount: Mount, disk: Disk):
+    """With the mount, and without."""
+    with Repository(mount.path) as repository:
+        main = repository.branch()
+        for unmounted in (False, True):
+            if unmounted:
+                mount.umount()
+            disk.fill(leave=ROOM // 4)
+            with pytest.raises(AnabranchError), main.transaction() as transaction:  # noqa: PT012  (at its end)
+                transaction.write_bytes("small", b"small")
+                transaction.write_bytes("large", content("large", 4 * ROOM))
+            assert not (main / "small").exists()
+            assert (main / "new").read_bytes() == content("new", FSYNCED["new"])
+            disk.filler.unlink()
+            (main / "small").write_bytes(b"there is room")
+            main.commit("again")
+            (main / "small").remove()

@@ -1,128 +1,177 @@
 """Several changes of a branch that are seen all at once, or not at all."""
 
 import os
-import stat
-from collections.abc import Callable
+import tempfile
+from collections.abc import Iterable
 from functools import partial
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, TextIO, cast, overload
 
-from anabranch import repo
+from anabranch.api import files
 from anabranch.api.files import Written, WrittenText
-from anabranch.api.paths import TreePath
-from anabranch.errors import UsageError
-from anabranch.transfer import building
-from anabranch.transfer.intake import Attributes, entry_of
-from anabranch.versions.objects import Entry, EntryKind
-from anabranch.worktree.inodes import now_ns
+from anabranch.api.opened import translated
+from anabranch.api.paths import Place
+from anabranch.api.putting import Gone, NewDirectory, NewFile, NewLink, Step
+from anabranch.errors import ExistsError, RefusedError, UsageError
 
 if TYPE_CHECKING:
-    from anabranch.api.branch import Branch
+    from anabranch.api.branch import Branch, BranchPath
 
-Make = Callable[[repo.Repository], Entry]
-"""Puts what is to be at a path into the store, and returns its entry."""
+WriteText = Literal["w", "wt", "x", "xt", "a", "at", "r+", "w+", "x+", "a+"]
+WriteBytes = Literal["wb", "xb", "ab", "r+b", "rb+", "w+b", "wb+", "x+b", "xb+", "a+b", "ab+"]
+_MODES = ("w", "x", "a", "r+", "w+", "x+", "a+")
 
 
 class Transaction:
-    """Collects what is to be written; leaving the `with` block does it, an exception drops it."""
+    """Collects changes, in a temporary file if they are large. Leaving the `with` block does all of them, in their
+    order; an exception drops them. For one thread.
+    """
 
     def __init__(self, branch: "Branch") -> None:
         self._branch = branch
-        self._made: dict[bytes, Make | None] = {}
-        self._kept: list[IO[bytes]] = []
+        self._steps: list[tuple[bytes, Step]] = []
+        self._contents: IO[bytes] | None = None
+        """Of all files, one behind the other, while the block lasts."""
+        self._written: list[Written | WrittenText] = []
+        self._has_ended = False
 
     def __enter__(self) -> "Transaction":
-        """Itself."""
+        """Itself. Raises RefusedError when it has ended."""
+        if self._has_ended:
+            raise _ended()
+        spool = tempfile.SpooledTemporaryFile(files.IN_MEMORY)
+        self._contents = cast(IO[bytes], spool)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Do it, or drop it."""
+        """Do it, or drop it. File objects that are still open are closed before."""
         try:
-            if kind is None and self._made:
-                self._branch._put(self._made)
+            for file in self._written:
+                file.close() if kind is None else file.abandon()
+            if kind is None and self._steps:
+                self._branch._put(self._steps)
         finally:
-            for file in self._kept:
-                file.close()
+            for file in self._written:
+                file.abandon()
+            self._has_ended = True
+            if self._contents is not None:
+                self._contents.close()
 
-    def write_bytes(self, path: str | TreePath, data: bytes) -> None:
-        """Make a file of bytes, in the place of what is there. Directories above are made."""
-        inside = self._inside(path)
-        dress = self._dress(inside)
+    def write_bytes(self, path: Place, data: bytes) -> None:
+        """Make a file of bytes, in the place of a file that is there. Directories above are made."""
+        self._keep(self._at(path), [data])
 
-        def make(core: repo.Repository) -> Entry:
-            return entry_of(dress, core.ingest(lambda: None).whole(data))
-
-        self._made[inside] = make
-
-    def write_text(self, path: str | TreePath, text: str, encoding: str = "utf-8") -> None:
-        """Make a file of text."""
+    def write_text(self, path: Place, text: str, encoding: str = "utf-8") -> None:
+        """Make a file of text, as `write_bytes`."""
         self.write_bytes(path, text.encode(encoding))
 
-    def open(
-        self, path: str | TreePath, mode: str = "w", *, encoding: str = "utf-8", newline: str | None = None
-    ) -> IO[str] | IO[bytes]:
-        """A file object for writing (`w`, `x`, `a`, `r+`, and each with `b`); closing it puts the file in place."""
-        inside = self._inside(path)
-        plain = mode.replace("b", "").replace("t", "")
-        if plain not in ("w", "x", "a", "r+", "w+", "a+"):
+    @overload
+    def open(self, path: Place, mode: WriteText = "w", *, encoding: str = ..., newline: str | None = ...) -> TextIO: ...
+    @overload
+    def open(self, path: Place, mode: WriteBytes, *, encoding: str = ..., newline: str | None = ...) -> BinaryIO: ...
+    @overload
+    def open(self, path: Place, mode: str, *, encoding: str = ..., newline: str | None = ...) -> IO[Any]: ...
+
+    def open(self, path: Place, mode: str = "w", *, encoding: str = "utf-8", newline: str | None = None) -> IO[Any]:
+        """A file object for writing: `w`, `x`, `a` or `r+`, each with `b` for bytes.
+
+        What was written counts when it is closed. Raises UsageError, NotFoundError (`r+`), ExistsError (`x`).
+        """
+        self._check_open()
+        plain, there = mode.replace("b", "", 1).replace("t", "", 1), self._at(path)
+        if plain not in _MODES or {"b", "t"} <= set(mode):
             raise UsageError(f"{mode!r} is no mode for writing", hint="w, x, a or r+, with b for bytes")
-        there = self._branch.path(os.fsdecode(inside))
-        if plain == "x" and there.exists():
-            raise UsageError(f"{there} exists already")
-        start = there.open("rb") if plain == "r+" or (plain.startswith("a") and there.exists()) else None
-        written = Written(partial(self._take, inside), start)  # type: ignore[arg-type]  # opened with b
-        if plain == "r+":
-            written._file.seek(0)
-        if "b" in mode:
-            return cast(IO[bytes], written)
-        return WrittenText(written, encoding=encoding, newline=newline)
+        start = self._start(there, plain)
+        written = Written(partial(self._take, there, plain[0] == "x"), str(there), mode)
+        try:
+            if start is not None:
+                written.fill(start)
+            file = written if "b" in mode else WrittenText(written, encoding=encoding, newline=newline)
+        except BaseException:
+            written.abandon()
+            raise
+        self._remember(file)
+        return cast(IO[Any], file)
 
-    def mkdir(self, path: str | TreePath) -> None:
-        """Make an empty directory, in the place of what is there."""
-        entry = building.directory(0o777 & ~_umask(), os.geteuid(), os.getegid(), now_ns())
-        self._made[self._inside(path)] = lambda core: entry
+    def mkdir(self, path: Place) -> None:
+        """Make an empty directory, and those above it. Raises ExistsError at the end when something is there."""
+        self._add(self._at(path), NewDirectory())
 
-    def symlink(self, path: str | TreePath, target: str) -> None:
-        """Make a symbolic link."""
-        of = Attributes(stat.S_IFLNK | 0o777, os.geteuid(), os.getegid(), now_ns())
-        entry = entry_of(of, target=os.fsencode(target))
-        self._made[self._inside(path)] = lambda core: entry
+    def symlink(self, path: Place, target: str) -> None:
+        """Make a symbolic link. Raises ExistsError at the end when something is there."""
+        self._add(self._at(path), NewLink(os.fsencode(target)))
 
-    def remove(self, path: str | TreePath) -> None:
+    def remove(self, path: Place) -> None:
         """Take a path away, with all that is below it. Raises NotFoundError at the end if there is nothing."""
-        self._made[self._inside(path)] = None
+        self._add(self._at(path), Gone())
 
-    def _take(self, inside: bytes, file: IO[bytes]) -> None:
-        """The content of a file that was closed: it is read again at the end."""
-        descriptor = os.dup(file.fileno())  # a small one moves to the disk
-        self._kept.append(os.fdopen(descriptor, "rb", buffering=0))
-        dress = self._dress(inside)
+    def _start(self, there: "BranchPath", mode: str) -> BinaryIO | None:
+        """What the file begins with. What is wrong already is told before anything is written."""
+        if not self._steps:
+            if mode[0] == "x" and there.exists():
+                raise ExistsError(f"{there} exists already")
+            if there.is_dir():
+                raise UsageError(f"{there} is a directory")
+        mine = next((step for path, step in reversed(self._steps) if path == there._inside), None)
+        if mode[0] in "wx" or isinstance(mine, Gone):
+            return None
+        if isinstance(mine, NewFile):
+            return files.reading(mine.read, mine.size, str(there))
+        return there.open("rb") if mode[0] == "r" or there.exists() else None
 
-        def make(core: repo.Repository) -> Entry:
-            stored = core.ingest(lambda: None).stream(
-                lambda offset, length: os.pread(descriptor, length, offset), lambda _: 0
-            )
-            return entry_of(dress, stored)
+    def _remember(self, file: Written | WrittenText) -> None:
+        self._written = [*(other for other in self._written if not other.closed), file]
 
-        self._made[inside] = make
+    def _take(self, there: "BranchPath", fresh: bool, file: IO[bytes]) -> None:
+        """The content of a file that was closed."""
+        self._keep(there, iter(partial(file.read, files.PIECE), b""), fresh)
 
-    def _inside(self, path: str | TreePath) -> bytes:
-        inside = self._branch.path(str(path))._bytes()
-        if not inside:
-            raise UsageError("the top of a branch cannot be replaced")
-        return inside
+    def _keep(self, there: "BranchPath", pieces: Iterable[bytes], fresh: bool = False) -> None:
+        self._check_open()
+        assert self._contents is not None
+        with translated():
+            start = self._contents.seek(0, os.SEEK_END)
+            for piece in pieces:
+                self._contents.write(piece)
+            size = self._contents.tell() - start
+        self._add(there, NewFile(partial(read_at, self._contents, start), size, fresh))
 
-    def _dress(self, inside: bytes) -> Attributes:
-        """A file that is there keeps its permissions and owners."""
-        old = self._branch._look(inside)
-        if old is not None and old.kind is EntryKind.FILE:
-            return Attributes(stat.S_IFREG | old.mode, old.uid, old.gid, now_ns())
-        return Attributes(stat.S_IFREG | (0o666 & ~_umask()), os.geteuid(), os.getegid(), now_ns())
+    def _add(self, there: "BranchPath", step: Step) -> None:
+        self._check_open()
+        self._steps.append((there._inside, step))
+
+    def _at(self, path: Place) -> "BranchPath":
+        return self._branch.path(path)
+
+    def _check_open(self) -> None:
+        if self._has_ended:
+            raise _ended()
+        if self._contents is None:
+            raise UsageError("a transaction is used in a with block")
 
 
-def _umask() -> int:
-    """The process's mask, which can only be asked for by setting it: Linux tells it in /proc."""
-    with open("/proc/self/status") as status:  # noqa: PTH123
-        return next((int(line.split()[1], 8) for line in status if line.startswith("Umask:")), 0o022)
+class Alone(Transaction):
+    """A transaction of one file, which is done when that is closed."""
+
+    def _remember(self, file: Written | WrittenText) -> None:
+        """Nobody else closes it."""
+
+    def _check_open(self) -> None:
+        """It always is."""
+
+    def _take(self, there: "BranchPath", fresh: bool, file: IO[bytes]) -> None:
+        with self:
+            size = file.seek(0, os.SEEK_END)
+            self._add(there, NewFile(partial(read_at, file, 0), size, fresh))
+
+
+def read_at(file: IO[bytes], start: int, offset: int, length: int) -> bytes:
+    """Some bytes of a content that begins somewhere in a file."""
+    file.seek(start + offset)
+    return file.read(length)
+
+
+def _ended() -> RefusedError:
+    return RefusedError("the transaction has ended", hint="begin another one")

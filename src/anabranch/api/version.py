@@ -1,15 +1,19 @@
 """Versions: what a branch was at one commit, for ever."""
 
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+import os
+from collections.abc import Hashable, Iterator, Mapping
+from datetime import datetime
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from anabranch import repo
 from anabranch.api.changes import Change, told
 from anabranch.api.files import Read
-from anabranch.api.paths import TreePath
+from anabranch.api.opened import local
+from anabranch.api.paths import Place, TreePath
+from anabranch.api.times import utc
 from anabranch.errors import DamagedError
+from anabranch.ids import ObjectId
 from anabranch.transfer import export
 from anabranch.versions import manifests
 from anabranch.versions.objects import Entry, EntryKind
@@ -21,34 +25,37 @@ if TYPE_CHECKING:
 class VersionPath(TreePath):
     """A path in a version: it can be read, and never changes."""
 
-    def __init__(self, version: "Version", *segments: str | PurePosixPath | TreePath) -> None:
+    def __init__(self, version: "Version", *segments: Place) -> None:
         super().__init__(*segments)
         self.version = version
 
     def _with(self, path: PurePosixPath) -> "VersionPath":
         return VersionPath(self.version, path)
 
-    def _where(self) -> str:
-        return str(self.version)
+    @property
+    def _tree(self) -> Hashable:
+        return self.version
 
     def _look(self, path: bytes) -> Entry | None:
-        return self.version._files.find(path)
+        with self.version._opened.using():
+            return self.version._files.find(path)
 
     def _list(self, path: bytes) -> list[tuple[bytes, Entry]]:
-        return list(self.version._files.children(self.version._files.at(path)))
+        with self.version._opened.using():
+            return list(self.version._files.children(self.version._files.at(path)))
 
     def _reader(self, path: bytes, entry: Entry) -> Read:
-        contents, stored = self.version._repository._core.contents, manifests.of(entry)
-        return lambda offset, length: contents.read_all(stored, offset, length)
+        return self.version._opened.reader(manifests.of(entry))
 
 
 class Version:
     """A version, as `main@3`, a tag, or a commit. Use `version / "path"`."""
 
     def __init__(self, repository: "Repository", found: repo.VersionName) -> None:
-        self._repository = repository
+        self._opened = repository._opened
         self._found = found
-        self._files = repository._core.version(found.id)
+        with self._opened.using() as core:
+            self._files = core.given(found.commit.root, ObjectId(found.commit.links))
 
     def __str__(self) -> str:
         """`main@12`, a tag's name, or `@3f9ac2e1`."""
@@ -108,14 +115,14 @@ class Version:
 
     @property
     def time(self) -> datetime:
-        """When it was made, UTC."""
-        return datetime.fromtimestamp(self.time_ns / 1e9, UTC)
+        """When it was made, UTC, to the microsecond."""
+        return utc(self.time_ns)
 
-    def path(self, path: str = "") -> VersionPath:
+    def path(self, path: Place = "") -> VersionPath:
         """A path in it; without one, the top."""
         return VersionPath(self, path)
 
-    def __truediv__(self, path: str) -> VersionPath:
+    def __truediv__(self, path: "str | os.PathLike[str]") -> VersionPath:
         """A path in it."""
         return VersionPath(self, path)
 
@@ -125,19 +132,20 @@ class Version:
 
     def changes(self) -> Iterator[Change]:
         """What it changed against its first parent."""
-        return told(self._repository._core.changes_of(self._found.commit))
+        return self._opened.each(lambda core: told(core.changes_of(self._found.commit)))
 
-    def export(self, place: Path | str, path: str = "") -> int:
+    def export(self, place: "str | os.PathLike[str]", path: Place = "") -> int:
         """Write what is at a path into the new directory, or as the new file, `place`; returns the number of files.
 
-        Raises ExistsError, and DamagedError when something could not be written as it is, after all else was.
+        A place that ends with `.tar` becomes a tar file. Raises NotFoundError, ExistsError, and DamagedError when
+        something could not be written as it is, after all else was.
         """
-        inside = VersionPath(self, path)._bytes()
-        top, core = self._files.at(inside), self._repository._core
-        is_tar = str(place).endswith(".tar") and top.kind is EntryKind.DIRECTORY
-        with self._repository._translated():
+        goal, inside = local(place), VersionPath(self, path)._inside
+        with self._opened.using() as core:
+            top = self._files.at(inside)
+            is_tar = goal.suffix == ".tar" and top.kind is EntryKind.DIRECTORY
             write = export.to_tar_file if is_tar else export.to_directory
-            done = write(core, self._files, top, Path(place), lambda _: None)
+            done = write(core, self._files, top, goal, lambda _: None)
         for failed, why in done.failed:
             raise DamagedError(f"{failed.decode(errors='replace')}: {why}", hint=f"{len(done.failed)} paths in all")
         return done.files

@@ -3,7 +3,9 @@
 `connect` gives the same `Service` either way: commands need not know whether a daemon serves the repository.
 """
 
+import os
 import socket
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -61,6 +63,10 @@ T = TypeVar("T")
 
 PATIENCE = 5.0
 """Seconds that a command waits for another command to end."""
+
+_turns: dict[Path, threading.RLock] = {}
+"""The threads of a process take turns at owning a repository, for as long as each takes."""
+os.register_at_fork(after_in_child=_turns.clear)
 
 
 class Service(ABC):
@@ -288,9 +294,14 @@ def connect(path: Path) -> Iterator[Service]:
     Raises what opening a repository raises, RefusedError when another command owns it.
     """
     layout = check(path, writable=True)
-    if locks.is_held(layout) and layout.socket.exists():
+    turn = _turns.setdefault(layout.path, threading.RLock())
+    with turn:
+        is_served = locks.is_held(layout) and layout.socket.exists()
+    if is_served:
         yield _Remote(layout)
         return
-    with locks.acquire(layout, patience=PATIENCE) as lock, Repository(path, writable=True) as repository:
-        yield _Local(repository, lock.died)
-        repository.settle_down()
+    with turn, locks.acquire(layout, patience=PATIENCE) as lock:
+        layout.socket.unlink(missing_ok=True)  # of a daemon that was killed: others would take us for it
+        with Repository(path, writable=True) as repository:
+            yield _Local(repository, lock.died)
+            repository.settle_down()

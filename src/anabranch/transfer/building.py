@@ -72,11 +72,11 @@ class Building:
         self.add_name(path, link_id, self._linked[link_id])
 
     def close(self, path: bytes) -> None:
-        """A directory is complete."""
+        """A directory is complete, if it came."""
         if not path:
             return
         above, name = self._above(path)
-        directory = above.children[name]
+        directory = above.children.get(name)
         if isinstance(directory, _Directory) and not directory.linking:
             above.children[name] = self._build(directory)
 

@@ -22,6 +22,8 @@ ID_SIZE = 32
 MAX_NAME_BYTES = 200
 MIN_PREFIX = 4
 HEAD = "head"
+CONTROL_NAME = b".ana"
+"""What no file at the top of a branch is called: the mount has its control files there."""
 MAX_DIGITS = 18
 """Of a version's number: what fits into 64 bits."""
 

@@ -437,16 +437,17 @@ class Repository:
         new_too: bool = False, kept: Collection[bytes] = (), stale: Stale | None = None,
     ) -> Restored:  # fmt: skip
         """Put into a branch what a version holds at some paths, and take away what it does not hold there, but for what
-        is ignored, or among the paths in `kept`.
+        is ignored, or among the paths in `kept`, or leads to one of them.
 
         All at one instant, or nothing. A path that the version does not hold at all is an error, or with `new_too`
         taken away. What a kernel must be told is added to `stale`. Raises NotFoundError, RefusedError, OSError(ENOSPC).
         """
         tree, base = self._tree(name)
         ignored = Ignored(tree.table, base, tree.sources)
+        staying = _leading_to(kept)
 
         def stays(path: bytes, side: Side) -> bool:
-            return path in kept or ignored.hides(path, side)
+            return path in staying or ignored.hides(path, side)
 
         planned = plan(tree.table, base, source, paths, stays, new_too=new_too)
         return carry_out(tree, base, source, planned, Stale() if stale is None else stale)
@@ -497,3 +498,13 @@ class Repository:
         for number in on_disk:
             if number not in named:
                 self.overlays.remove(number)
+
+
+def _leading_to(paths: Iterable[bytes]) -> set[bytes]:
+    """Some paths, and the directories above them."""
+    found: set[bytes] = set()
+    for path in paths:
+        while path and path not in found:
+            found.add(path)
+            path = path.rpartition(b"/")[0]
+    return found

@@ -16,15 +16,15 @@ from anabranch.cli.output import complain, show, show_json
 from anabranch.cli.progress import progress
 from anabranch.commit import Committed, Note, check_note
 from anabranch.daemon.client import Service
-from anabranch.errors import DeniedError, NotFoundError, NothingToCommitError, UsageError
-from anabranch.escape import show_path
+from anabranch.errors import DeniedError, NotFoundError, NothingToCommitError, RefusedError, UsageError
+from anabranch.escape import show_name, show_path
 from anabranch.ids import RefName
 from anabranch.repo import Repository
 from anabranch.transfer import building
 from anabranch.transfer.folder import measure, take_folder
 from anabranch.transfer.intake import Imported
 from anabranch.transfer.tar import ENDINGS, take_tar
-from anabranch.versions.objects import Entry
+from anabranch.versions.objects import Entry, EntryKind
 from anabranch.worktree.inodes import now_ns
 
 _SOME_FAILED = 1
@@ -58,14 +58,14 @@ def import_files(
     inside = where.to_change(place)
     dress = building.directory(0o755, os.geteuid(), os.getegid(), now_ns())
     with where.service() as service:
+        _check_place(service, name, inside)
         with Repository(where.path, sink=service) as intake:
             done = _take(intake, source, inside, dress)
         kept = [b"/".join(filter(None, (inside, path))) for path, _ in done.failed]
         restored = service.restore(name, done.version, [inside], kept=kept)
         committed = None if note is None else _commit(service, name, note, inside, done.added)
     for path, why in done.failed:
-        shown = show_path(b"/".join(filter(None, (os.fsencode(source), path))))
-        complain(f"{shown}: {why}")
+        complain(f"{show_path(os.fsencode(Path(source, os.fsdecode(path))))}: {why}")
     if as_json:
         show_json(report.imported_json(name, inside, done, restored, committed))
     else:
@@ -76,20 +76,37 @@ def import_files(
         sys.exit(_SOME_FAILED)
 
 
+def _check_place(service: Service, branch: RefName, inside: bytes) -> None:
+    """Before a long import, and not after it. Raises UsageError, RefusedError."""
+    try:
+        if inside:
+            building.check_path(inside)
+    except UsageError as error:
+        raise UsageError(f"{show_path(inside)} {error.message}") from None
+    parts = inside.split(b"/")
+    for above in (b"/".join(parts[:length]) for length in range(1, len(parts))):
+        found = service.look(branch, above)
+        if found is None:
+            return
+        if found.kind is not EntryKind.DIRECTORY:
+            raise RefusedError(f"{show_path(above)} is no directory: nothing can be in it", hint="choose another DEST")
+
+
 def _take(repository: Repository, source: str, inside: bytes, dress: Entry) -> Imported:
     if source == "-":
         if sys.stdin.isatty():
             raise UsageError("a tar stream is expected on standard input", hint="tar -c DIR | ana import - DEST")
         return _take_stream(repository, sys.stdin.buffer, inside, dress, None)
-    path = Path(source)
+    path = Path(source).resolve() if source.endswith("/") else Path(source)  # as cp: a link with a slash is its folder
     is_tar = source.endswith(ENDINGS) and not inside.endswith(tuple(map(os.fsencode, ENDINGS)))
     if is_tar and path.is_file():
         try:
-            with path.open("rb") as stream:
-                return _take_stream(repository, stream, inside, dress, path.stat().st_size)
-        except PermissionError as error:
-            raise DeniedError(f"cannot read {path}: {error.strerror}") from error
-    with progress(f"importing {source}") as bar:
+            stream = path.open("rb")
+        except OSError as error:
+            raise DeniedError(f"{source} cannot be read: {error.strerror}") from error
+        with stream:
+            return _take_stream(repository, stream, inside, dress, path.stat().st_size)
+    with progress(f"importing {show_name(source)}") as bar:
         bar.measure(measure(path))
         return take_folder(repository, path, inside, dress, bar.advance)
 

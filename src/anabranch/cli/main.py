@@ -44,6 +44,9 @@ def ana(repository: Path | None, branch: str | None) -> None:
 
 def main() -> None:
     """Run a command; every error is one line, a hint, and an exit code."""
+    for name in ("stdin", "stdout", "stderr"):  # closed by the caller: then the next file that is opened would be it
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115, PTH123
     try:
         ana.main(standalone_mode=False, prog_name="ana")
         sys.stdout.flush()

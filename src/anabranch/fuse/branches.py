@@ -4,8 +4,8 @@ import errno
 from collections.abc import Mapping
 
 from anabranch.fuse.areas import FOREVER, Area, Found, Item
-from anabranch.fuse.control import CONTROL_NAME, ControlArea
-from anabranch.ids import ObjectId
+from anabranch.fuse.control import ControlArea
+from anabranch.ids import CONTROL_NAME, ObjectId
 from anabranch.versions.objects import EntryKind
 from anabranch.worktree.branch import Branch
 from anabranch.worktree.inodes import Attributes, Inode, Node

@@ -17,6 +17,7 @@ from anabranch.fuse import stats
 from anabranch.fuse.areas import CONTROL_BITS, NEVER, Area, Found, Item
 from anabranch.fuse.outcomes import Outcome
 from anabranch.fuse.stats import DaemonStats
+from anabranch.ids import CONTROL_NAME
 from anabranch.repo import Repository, VersionName, user_name
 from anabranch.report import Json
 from anabranch.settings import Setting
@@ -29,7 +30,6 @@ from anabranch.worktree.branch import Branch
 from anabranch.worktree.inodes import DIRECTORY_SIZE, Attributes, Inode, now_ns
 from anabranch.worktree.tree import AttributeChanges, failure
 
-CONTROL_NAME = b".ana"
 COMMIT, RESTORE, DISCARD = b"commit", b"restore", b"discard"
 """The files that are written, too: operations.py has what becomes of it."""
 

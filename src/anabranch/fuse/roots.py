@@ -9,12 +9,12 @@ from collections.abc import Callable
 from anabranch.errors import AnabranchError, NotFoundError, RefusedError, UsageError
 from anabranch.fuse.areas import FOREVER, NEVER, ROOT, VERSION_BITS, Area, Found, Item
 from anabranch.fuse.branches import BranchArea
-from anabranch.fuse.control import CONTROL_NAME, of_branch, of_root
+from anabranch.fuse.control import of_branch, of_root
 from anabranch.fuse.handles import Handles
 from anabranch.fuse.history import VersionsArea
 from anabranch.fuse.outcomes import Outcome
 from anabranch.fuse.stats import DaemonStats
-from anabranch.ids import AtTime, Head, Numbered, ObjectId, Prefix, RefName, parse_revision, ref_name
+from anabranch.ids import CONTROL_NAME, AtTime, Head, Numbered, ObjectId, Prefix, RefName, parse_revision, ref_name
 from anabranch.repo import Repository, user_name
 from anabranch.store.records import hash_name
 from anabranch.versions.objects import EntryKind

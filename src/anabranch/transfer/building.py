@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from anabranch.errors import UsageError
+from anabranch.ids import CONTROL_NAME
 from anabranch.versions.objects import LINK_ID_SIZE, Entry, EntryKind, LinkRow
 from anabranch.versions.trees import EMPTY_TREE, NAME_MAX, Trees, Version
 
@@ -72,7 +73,7 @@ class Building:
         self.add_name(path, link_id, self._linked[link_id])
 
     def close(self, path: bytes) -> None:
-        """A directory is complete, if it came."""
+        """A directory is complete, if it came at all."""
         if not path:
             return
         above, name = self._above(path)
@@ -96,11 +97,9 @@ class Building:
 
     def _above(self, path: bytes) -> tuple[_Directory, bytes]:
         """The directory of a path, made if nobody has described it."""
+        check_path(path)
         *parts, last = path.split(b"/")
         directory = self._root
-        for name in (*parts, last):
-            if name in (b"", b".", b"..") or b"\0" in name or len(name) > NAME_MAX:
-                raise UsageError("is no path that a directory can hold")
         for name in parts:
             below = directory.children.get(name)
             if below is None:
@@ -135,6 +134,16 @@ class Building:
             tree = self._trees.apply(EMPTY_TREE, rows) if rows else EMPTY_TREE
             built[id(directory)] = self._trees.directory(directory.dress, tree)
         return built[id(top)]
+
+
+def check_path(path: bytes) -> None:
+    """Raises UsageError on what cannot be a path in a branch."""
+    names = path.split(b"/")
+    for name in names:
+        if name in (b"", b".", b"..") or b"\0" in name or len(name) > NAME_MAX:
+            raise UsageError("is no path that a directory can hold")
+    if names[0] == CONTROL_NAME:
+        raise UsageError("is where a branch has its control files")
 
 
 def _directories(directory: _Directory) -> Iterator[_Directory]:

@@ -4,10 +4,11 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from anabranch.errors import NotFoundError
+from anabranch.errors import NotFoundError, RefusedError, UsageError
 from anabranch.repo import Repository
 from anabranch.transfer.intake import SMALL, Attributes, Imported, Intake, Progress, Taken, entry_of
 from anabranch.versions.objects import Entry
@@ -21,27 +22,48 @@ Found = tuple[bytes, bytes, os.stat_result]
 
 def take_folder(repository: Repository, source: Path, top: bytes, dress: Entry, progress: Progress) -> Imported:
     """Read and store a folder that is to become the path `top` of a branch. `dress` is how directories above look that
-    the branch lacks. Raises NotFoundError.
+    the branch lacks. Raises NotFoundError, UsageError, RefusedError when it cannot be read at all.
     """
     place = os.fsencode(os.path.abspath(source))
     try:
         of = os.lstat(place)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise NotFoundError(f"{source} does not exist") from None
+    except OSError as error:
+        raise RefusedError(f"{source} cannot be read: {error.strerror}") from error
+    if not top and not stat.S_ISDIR(of.st_mode):
+        raise UsageError(f"{source} is no folder, which a branch is", hint=f"give it a name: {source.name}")
     with Intake(repository, top, dress, progress) as intake:
         _Walk(repository, intake).run(place, of)
-        return intake.finish()
+        done = intake.finish()
+    for path, why in done.failed:
+        if not path:
+            raise RefusedError(f"{source} cannot be read: {why}")
+    return done
 
 
 def measure(source: Path) -> Iterator[int]:
     """The bytes of each file of a folder, as far as they can be seen: what `progress` is called with in all."""
+    yield _size(source)
     for above, _, names in os.walk(source):
         for name in names:
-            try:
-                of = os.lstat(os.path.join(above, name))  # noqa: PTH118  (half the time)
-            except OSError:
-                continue
-            yield of.st_size if stat.S_ISREG(of.st_mode) else 0
+            yield _size(os.path.join(above, name))  # noqa: PTH118  (half the time)
+
+
+def _size(path: str | Path) -> int:
+    try:
+        of = os.lstat(path)
+    except OSError:
+        return 0
+    return of.st_size if stat.S_ISREG(of.st_mode) else 0
+
+
+class _UnreadableError(Exception):
+    """A file failed while it was being stored. What the store itself raises is another thing: it ends the import."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class _Walk:
@@ -103,10 +125,11 @@ class _Walk:
             if stat.S_ISREG(of.st_mode):
                 taken = self._large(path, place, of)
             else:
-                target = os.readlink(place) if stat.S_ISLNK(of.st_mode) else b""  # noqa: PTH115  (bytes)
-                taken = _taken(path, of, entry_of(self._attributes(place, of), target=target))
-        except OSError as error:
-            self._intake.fail(path, error)
+                with _telling():
+                    attributes = self._attributes(place, of)
+                taken = _taken(path, of, entry_of(attributes, target=_target(place, of)))
+        except (_UnreadableError, UsageError) as error:
+            self._intake.fail(path, error.error if isinstance(error, _UnreadableError) else error)
             return
         self._intake.add(taken)
 
@@ -123,22 +146,25 @@ class _Walk:
         taken = []
         for path, place, of in batch:
             try:
-                stored = self._intake.whole(_read(place, of.st_size))
+                data = _read(place, of.st_size)
                 attributes = self._attributes(place, of)
             except OSError as error:
                 self._intake.fail(path, error)
                 continue
-            taken.append(_taken(path, of, entry_of(attributes, stored)))
+            taken.append(_taken(path, of, entry_of(attributes, self._intake.whole(data))))
         return taken
 
     def _large(self, path: bytes, place: bytes, of: os.stat_result) -> Taken:
-        descriptor = _open(place)
+        with _telling():
+            descriptor = _open(place)
         try:
             sparse = of.st_blocks * 512 < of.st_size
             stored = self._intake.stream(partial(_exactly, descriptor), _holes(descriptor) if sparse else lambda _: 0)
         finally:
             os.close(descriptor)
-        return _taken(path, of, entry_of(self._attributes(place, of), stored))
+        with _telling():
+            attributes = self._attributes(place, of)
+        return _taken(path, of, entry_of(attributes, stored))
 
 
 def _taken(path: bytes, of: os.stat_result, entry: Entry) -> Taken:
@@ -154,6 +180,22 @@ def _xattrs(place: bytes) -> dict[bytes, bytes]:
         if error.errno == errno.ENOTSUP:
             return {}
         raise
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """Tell what a source raises from what the store does."""
+    try:
+        yield
+    except OSError as error:
+        raise _UnreadableError(error) from error
+
+
+def _target(place: bytes, of: os.stat_result) -> bytes:
+    if not stat.S_ISLNK(of.st_mode):
+        return b""
+    with _telling():
+        return os.readlink(place)  # noqa: PTH115  (bytes)
 
 
 def _open(place: bytes) -> int:
@@ -175,10 +217,11 @@ def _read(place: bytes, size: int) -> bytes:
 
 
 def _exactly(descriptor: int, offset: int, length: int) -> bytes:
-    data = os.pread(descriptor, length, offset)
-    while 0 < len(data) < length and (more := os.pread(descriptor, length - len(data), offset + len(data))):
-        data += more
-    return data
+    with _telling():
+        data = os.pread(descriptor, length, offset)
+        while 0 < len(data) < length and (more := os.pread(descriptor, length - len(data), offset + len(data))):
+            data += more
+        return data
 
 
 def _holes(descriptor: int) -> Callable[[int], int]:

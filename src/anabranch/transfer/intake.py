@@ -8,10 +8,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from anabranch.errors import AnabranchError
+from anabranch.errors import UsageError
 from anabranch.repo import Repository
 from anabranch.settings import ON, XATTR
 from anabranch.transfer.building import Building, fresh_link_id
@@ -25,6 +26,10 @@ from anabranch.worktree.ingest import Ingest
 THREADS = 4
 SMALL = 1024 * 1024
 """Files up to this many bytes are read whole; the chunks of larger ones are compressed by several threads."""
+_OWNER_MAX = 0xFFFFFFFF
+_TIME_MAX = (1 << 63) - 1
+_TARGET_LIMIT = 4096
+"""PATH_MAX: one byte less is a path."""
 _WAITING = 32
 """Batches of small files that may wait to be taken."""
 
@@ -97,9 +102,9 @@ class Intake:
         self._files.shutdown(cancel_futures=True)
         self._chunks.shutdown(cancel_futures=True)
 
-    def fail(self, path: bytes, error: OSError | AnabranchError) -> None:
+    def fail(self, path: bytes, error: OSError | UsageError) -> None:
         """A path is left out."""
-        why = error.message if isinstance(error, AnabranchError) else error.strerror or str(error)
+        why = error.message if isinstance(error, UsageError) else error.strerror or str(error)
         self._counts.failed.append((path, why))
 
     def submit(self, call: Callable[[], list[Taken]]) -> None:
@@ -109,7 +114,12 @@ class Intake:
 
     def close(self, path: bytes) -> None:
         """A directory is complete when all that was submitted so far has come."""
-        self._in_order(lambda: self._building.close(self._place(path)))
+
+        def put() -> None:
+            with suppress(UsageError):  # it never came
+                self._building.close(self._place(path))
+
+        self._in_order(put)
 
     def whole(self, data: bytes) -> Stored:
         """Store a small content. Any thread."""
@@ -153,7 +163,7 @@ class Intake:
                     self._building.add(path, each.entry)
                 else:
                     self._building.add_name(path, self._links.setdefault(each.twins, fresh_link_id()), each.entry)
-            except AnabranchError as error:
+            except UsageError as error:
                 self.fail(each.path, error)
                 continue
             self._counts.files += each.entry.kind is not EntryKind.DIRECTORY
@@ -165,7 +175,7 @@ class Intake:
         def put() -> None:
             try:
                 self._building.link(self._place(path), self._place(target))
-            except AnabranchError as error:
+            except UsageError as error:
                 self.fail(path, error)
                 return
             self._counts.files += 1
@@ -206,13 +216,16 @@ class Intake:
 
 
 def entry_of(of: "Attributes", stored: Stored = EMPTY, target: bytes = b"") -> Entry:
-    """The entry of what stat(2), or a tar header, describes. Raises KeyError on an unknown type."""
+    """The entry of what stat(2), or a tar header, describes. Raises UsageError on what no entry can be."""
     kind = KIND_OF_TYPE[stat.S_IFMT(of.mode)]
-    common = (kind, stat.S_IMODE(of.mode), of.uid, of.gid, of.mtime_ns)
+    mtime_ns = min(max(of.mtime_ns, -_TIME_MAX - 1), _TIME_MAX)  # as filesystems do it with times that they cannot keep
+    common = (kind, stat.S_IMODE(of.mode), of.uid, of.gid, mtime_ns)
     extra = of.xattrs.tags() or None
     if kind is EntryKind.FILE:
         return Entry(*common, stored.size, stored.form, stored.content, extra)
     if kind is EntryKind.SYMLINK:
+        if not 0 < len(target) < _TARGET_LIMIT or b"\0" in target:
+            raise UsageError("leads to what is no path")
         return Entry(*common, len(target), Form.EMPTY, target, extra)
     if kind is EntryKind.DIRECTORY:
         return Entry(*common, content=EMPTY_TREE, extra=extra)
@@ -222,7 +235,10 @@ def entry_of(of: "Attributes", stored: Stored = EMPTY, target: bytes = b"") -> E
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What there is to say of a file beside its content: type and permissions, owners, time, device."""
+    """What there is to say of a file beside its content: type and permissions, owners, time, device.
+
+    Raises UsageError on owners that cannot be.
+    """
 
     mode: int
     uid: int
@@ -230,3 +246,7 @@ class Attributes:
     mtime_ns: int
     device: int = 0
     xattrs: Xattrs = NO_XATTRS
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.uid <= _OWNER_MAX and 0 <= self.gid <= _OWNER_MAX):
+            raise UsageError(f"has no possible owner: {self.uid}:{self.gid}")

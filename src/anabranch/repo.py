@@ -387,14 +387,11 @@ class Repository:
         tree, base = self._tree(name)
         return side_entry(tree.table, base, side_at(tree.table, path))
 
-    def listing(self, name: RefName, path: bytes) -> list[tuple[bytes, Entry]]:
-        """What is in a directory of a branch, in order of names. Raises NotFoundError, UsageError."""
+    def listing(self, name: RefName, path: bytes) -> list[tuple[bytes, EntryKind]]:
+        """The names in a directory of a branch, in order, and what each is. Raises NotFoundError, UsageError."""
         tree, base = self._tree(name)
-        return [
-            (child, entry)
-            for child, side in sides_in(tree.table, path)
-            if (entry := side_entry(tree.table, base, side)) is not None
-        ]
+        found = ((child, side_entry(tree.table, base, side)) for child, side in sides_in(tree.table, path))
+        return [(child, entry.kind) for child, entry in found if entry is not None]
 
     def diff_working(self, old: ObjectId, name: RefName) -> list[Change]:
         """The changes from a commit to the working tree of a branch."""

@@ -20,7 +20,7 @@ from anabranch.transfer import building
 from anabranch.transfer.folder import take_folder
 from anabranch.versions import manifests
 from anabranch.versions.diff import NOT_STORED
-from anabranch.versions.objects import Entry
+from anabranch.versions.objects import Entry, EntryKind
 from anabranch.worktree.inodes import now_ns
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class BranchPath(TreePath):
         with self.branch._opened.service() as service:
             return service.look(self.branch._name, path)
 
-    def _list(self, path: bytes) -> list[tuple[bytes, Entry]]:
+    def _list(self, path: bytes) -> list[tuple[bytes, EntryKind]]:
         with self.branch._opened.service() as service:
             return service.listing(self.branch._name, path)
 

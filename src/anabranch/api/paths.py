@@ -71,8 +71,8 @@ class TreePath(ABC):
         """What is at a path; symbolic links are not followed."""
 
     @abstractmethod
-    def _list(self, path: bytes) -> list[tuple[bytes, Entry]]:
-        """What is in a directory, in order of names."""
+    def _list(self, path: bytes) -> list[tuple[bytes, EntryKind]]:
+        """The names in a directory, in order, and what each is."""
 
     @abstractmethod
     def _reader(self, path: bytes, entry: Entry) -> files.Read:
@@ -214,7 +214,7 @@ class TreePath(ABC):
         path, entry = self._found()
         if entry.kind is not EntryKind.DIRECTORY:
             raise UsageError(f"{self} is not a directory")
-        return [(os.fsdecode(name), child.kind) for name, child in self._list(path)]
+        return [(os.fsdecode(name), kind) for name, kind in self._list(path)]
 
     # --- reading ---
 

@@ -40,9 +40,10 @@ class VersionPath(TreePath):
         with self.version._opened.using():
             return self.version._files.find(path)
 
-    def _list(self, path: bytes) -> list[tuple[bytes, Entry]]:
+    def _list(self, path: bytes) -> list[tuple[bytes, EntryKind]]:
         with self.version._opened.using():
-            return list(self.version._files.children(self.version._files.at(path)))
+            found = self.version._files.children(self.version._files.at(path))
+            return [(name, entry.kind) for name, entry in found]
 
     def _reader(self, path: bytes, entry: Entry) -> Read:
         return self.version._opened.reader(manifests.of(entry))

@@ -4,8 +4,10 @@
 """
 
 import os
+import select
 import socket
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,8 +20,10 @@ import msgspec
 from anabranch.commit import Committed, Note, Progress, unwatched
 from anabranch.daemon import lock as locks
 from anabranch.daemon import mounts
+from anabranch.daemon.interrupts import Interrupts
 from anabranch.daemon.lock import Owner
 from anabranch.daemon.protocol import (
+    READS,
     BringBack,
     Commit,
     CreateBranch,
@@ -52,7 +56,7 @@ from anabranch.settings import Setting
 from anabranch.store.layout import Layout, check
 from anabranch.store.meta import Rows
 from anabranch.versions.diff import Change
-from anabranch.versions.objects import Entry
+from anabranch.versions.objects import Entry, EntryKind
 from anabranch.versions.refs import Ref, Who
 from anabranch.versions.renames import short
 from anabranch.versions.trees import Version
@@ -61,6 +65,8 @@ from anabranch.worktree.restore import Restored
 
 T = TypeVar("T")
 
+_LOOK = 0.1
+"""Seconds between two looks at Ctrl-C."""
 PATIENCE = 5.0
 """Seconds that a command waits for another command to end."""
 
@@ -105,9 +111,9 @@ class Service(ABC):
         """What is at a path of a branch; of content that is not stored yet only its size."""
         return msgspec.convert(self._ask(Look(branch, path), object), Entry | None)
 
-    def listing(self, branch: RefName, path: bytes) -> list[tuple[bytes, Entry]]:
-        """What is in a directory of a branch, in order of names. Raises NotFoundError, UsageError."""
-        return self._ask(Listing(branch, path), list[tuple[bytes, Entry]])
+    def listing(self, branch: RefName, path: bytes) -> list[tuple[bytes, EntryKind]]:
+        """The names in a directory of a branch, in order, and what each is. Raises NotFoundError, UsageError."""
+        return self._ask(Listing(branch, path), list[tuple[bytes, EntryKind]])
 
     def read(self, branch: RefName, path: bytes, offset: int, length: int) -> bytes:
         """A range of a file as it is in the working tree of a branch; see Repository.read_working."""
@@ -175,7 +181,7 @@ class _Remote(Service):
                 with short_address(self._layout.socket) as address:
                     connection.connect(address)
                 send(connection, encode_request(request))
-                answer = _answer(connection, progress or unwatched)
+                answer = _answer(connection, progress or unwatched, decisive=not isinstance(request, (*READS, Put)))
             except PermissionError as error:
                 raise DeniedError(f"the daemon of {self._layout.path} belongs to another user") from error
             except OSError as error:
@@ -186,25 +192,35 @@ class _Remote(Service):
         return msgspec.msgpack.decode(answer, type=kind)
 
 
-def _answer(connection: socket.socket, progress: Progress) -> msgspec.Raw:
-    """The answer. Who is interrupted says so to the daemon, and hears whether it was too late."""
-    interrupted = False
-    while True:
-        try:
-            answer = decode_reply(receive(connection))
-        except KeyboardInterrupt:
-            if interrupted:
+def _answer(connection: socket.socket, progress: Progress, *, decisive: bool) -> msgspec.Raw:
+    """The answer. Who is interrupted in what changes a branch says so to the daemon, and hears whether it was too late."""
+    said = False
+    with Interrupts(decisive) as interrupts:
+        while True:
+            _wait(connection, interrupts, until_pressed=not said)
+            if interrupts.pressed and not said:
+                said = True
+                connection.shutdown(socket.SHUT_WR)
+                continue
+            try:
+                answer = decode_reply(receive(connection))
+            except AnabranchError:
+                interrupts.check()
                 raise
-            interrupted = True
-            connection.shutdown(socket.SHUT_WR)
-            continue
-        except AnabranchError as error:
-            if interrupted:
-                raise KeyboardInterrupt from error
-            raise
-        if not isinstance(answer, Working):
-            return answer
-        progress(answer.done, answer.total)
+            if not isinstance(answer, Working):
+                return answer
+            progress(answer.done, answer.total)
+
+
+def _wait(connection: socket.socket, interrupts: Interrupts, *, until_pressed: bool) -> None:
+    """Wait until there is something to read, or Ctrl-C is pressed. Raises TimeoutError."""
+    timeout = connection.gettimeout()
+    end = None if timeout is None else time.monotonic() + timeout
+    readable = select.poll()
+    readable.register(connection, select.POLLIN)
+    while not readable.poll(_LOOK * 1000) and not (until_pressed and interrupts.pressed):
+        if end is not None and time.monotonic() > end:
+            raise TimeoutError("timed out")
 
 
 class _Local(Service):
@@ -233,7 +249,15 @@ class _Local(Service):
         )
 
     def _ask(self, request: Request, kind: type[T], progress: Progress | None = None) -> T:
-        done = perform(self._repository, request, progress)
+        with Interrupts(
+            not isinstance(request, (*READS, Put))
+        ) as interrupts:  # what is made is told, and a commit is not cut in two
+
+            def going_on(done: int, total: int) -> None:
+                interrupts.check()
+                (progress or unwatched)(done, total)
+
+            done = perform(self._repository, request, going_on)
         return msgspec.msgpack.decode(msgspec.msgpack.encode(done), type=kind)
 
 

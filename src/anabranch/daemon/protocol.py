@@ -64,7 +64,7 @@ class Look(msgspec.Struct, tag=True, frozen=True):
 
 
 class Listing(msgspec.Struct, tag=True, frozen=True):
-    """What is in a directory of a branch; answers a list of name and Entry."""
+    """What is in a directory of a branch; answers a list of name and kind."""
 
     branch: str
     path: bytes
@@ -160,6 +160,10 @@ Request = (
     Commit | Status | Ignored | Diff | Look | Listing | Read | CreateBranch | CreateTag | RenameBranch | DeleteBranch
     | DeleteTag | BringBack | Put | Restore | SetConfig | Ping
 )  # fmt: skip
+
+
+READS = (Status, Ignored, Diff, Look, Listing, Read, Ping)
+"""What changes nothing."""
 
 
 class Envelope(msgspec.Struct, frozen=True):

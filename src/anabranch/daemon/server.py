@@ -38,6 +38,8 @@ class Caller:
         self._connection = connection
         self._gone = select.poll()
         self._gone.register(connection, select.POLLIN | select.POLLRDHUP)
+        self._writable = select.poll()
+        self._writable.register(connection, select.POLLOUT)
         self._told = time.monotonic()
 
     def tell(self, done: int, total: int) -> None:
@@ -45,7 +47,7 @@ class Caller:
         if self._gone.poll(0):  # a client says nothing after its request
             raise RefusedError("whoever asked for it has gone; nothing was done")
         now = time.monotonic()
-        if total and now - self._told >= _EVERY:
+        if total and now - self._told >= _EVERY and self._writable.poll(0):  # who does not listen holds nobody up
             self._told = now
             with contextlib.suppress(OSError):  # the next call finds out
                 send(self._connection, encode_working(done, total))

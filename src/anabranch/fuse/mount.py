@@ -18,19 +18,15 @@ from anabranch.daemon import guard, mounts
 from anabranch.daemon import lock as locks
 from anabranch.daemon.client import perform
 from anabranch.daemon.protocol import (
+    READS,
     Commit,
     DeleteBranch,
-    Diff,
-    Ignored,
-    Listing,
-    Look,
     Ping,
     Put,
     Read,
     RenameBranch,
     Request,
     Restore,
-    Status,
 )
 from anabranch.daemon.server import Caller, Server
 from anabranch.errors import AnabranchError, DeniedError, RefusedError
@@ -219,17 +215,13 @@ def _handler(
     """Carry requests of other processes out in the loop, where the working trees live."""
 
     def handle(request: Request, caller: Caller) -> object:
-        if options.read_only and not isinstance(request, (*_READS, Ping)):
+        if options.read_only and not isinstance(request, READS):
             raise RefusedError("the repository is mounted read-only", hint="unmount it, then mount it without that")
         if isinstance(request, Put):  # no working tree is touched
             return perform(operations.repository, request)
         return trio.from_thread.run(partial(_perform, operations, request, caller), trio_token=token)
 
     return handle
-
-
-_READS = (Status, Ignored, Diff, Look, Listing, Read)
-"""What changes nothing, and asks for what programs have written."""
 
 
 async def _perform(operations: Operations, request: Request, caller: Caller) -> object:
@@ -251,7 +243,7 @@ async def _perform(operations: Operations, request: Request, caller: Caller) -> 
     if isinstance(request, RenameBranch):
         await operations.rename_branch(RefName(request.old), ref_name(request.new), Who(request.actor, "command"))
         return None
-    if isinstance(request, _READS):
+    if isinstance(request, READS) and not isinstance(request, Ping):
         await operations.committer.launder(operations.root.branch(RefName(request.branch)))
     if isinstance(request, Read):
         return await operations.read_path(RefName(request.branch), request.path, request.offset, request.length)

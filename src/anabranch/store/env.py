@@ -172,9 +172,10 @@ class Environment:
         LMDB's file never shrinks by itself: when the writer leaves one of which most is free, it is made smaller.
         """
         wasteful = self._writable and self._is_wasteful()
-        closed = [handle.close() for handle in (self._handle, *self._replaced)]
-        if wasteful and all(closed):
-            compact(self.path)
+        with handles.alone():
+            closed = [handle.close() for handle in (self._handle, *self._replaced)]
+            if wasteful and all(closed):
+                compact(self.path)
 
     def _is_wasteful(self) -> bool:
         try:

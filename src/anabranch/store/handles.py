@@ -24,6 +24,8 @@ _PATIENCE = 10.0
 _open: dict[tuple[int, int], "Handle"] = {}
 """By device and inode."""
 _lock = threading.RLock()
+_forked = False
+"""Whether this process may have inherited open files, which LMDB does not let it open again."""
 
 
 class Handle:
@@ -112,7 +114,7 @@ def _fresh(path: Path, map_size: int, *, writable: bool) -> Handle:
     try:
         return Handle(path, map_size, writable=writable)
     except lmdb.Error as error:
-        if "already open in this process" not in str(error):
+        if not _forked or "already open in this process" not in str(error):
             raise
         raise RefusedError(
             f"{path} was opened before this process was forked", hint="open it in the new process only, or spawn that"
@@ -127,4 +129,17 @@ def _identity(path: Path) -> tuple[int, int]:
     return place.st_dev, place.st_ino
 
 
-os.register_at_fork(after_in_child=_open.clear)
+@contextmanager
+def alone() -> Iterator[None]:
+    """Inside, no other thread of this process opens or closes a file."""
+    with _lock:
+        yield
+
+
+def _after_fork() -> None:
+    global _lock, _forked
+    _lock, _forked = threading.RLock(), True  # another thread may have held the lock
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)

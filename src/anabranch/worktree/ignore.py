@@ -3,7 +3,9 @@
 A name that the base commit has is never ignored (docs/design/006).
 """
 
-from functools import cache
+import re
+import warnings
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from anabranch.versions import manifests
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
 NAME = b".anaignore"
+SIZE_MAX = 64 * 1024
+"""Bytes of such a file that are read: it is looked at for each status and commit."""
+STARS_MAX = 3
+"""In a part of a pattern: with more, a name that nearly matches takes seconds (255 bytes, and more in each star)."""
 FIRST = """\
 # What matches stays in the working tree, and out of commits. The patterns are those of gitignore(5).
 .ipynb_checkpoints/
@@ -57,19 +63,26 @@ class Rules:
         return False
 
 
-@cache
+@lru_cache(maxsize=64)
 def _compiled(text: bytes) -> "GitIgnoreSpec":
-    """Lines that are no patterns are passed over, as git does."""
+    """Lines that are no patterns are passed over, as git does, and those that would take too long to match."""
     from pathspec import GitIgnoreSpec  # takes 25 ms, and most commands do without
 
     lines = []
-    for line in text.decode(errors="surrogateescape").splitlines():
-        try:
-            GitIgnoreSpec.from_lines([line])
-        except ValueError:
-            continue
-        lines.append(line)
-    return GitIgnoreSpec.from_lines(lines)
+    with warnings.catch_warnings(action="ignore"):  # the regular expressions are not the user's
+        for line in text.decode(errors="surrogateescape").splitlines():
+            if line.count("**") > STARS_MAX or max(map(_stars, line.split("/"))) > STARS_MAX:
+                continue
+            try:
+                GitIgnoreSpec.from_lines([line])
+            except (ValueError, re.error):
+                continue
+            lines.append(line)
+        return GitIgnoreSpec.from_lines(lines)
+
+
+def _stars(part: str) -> int:
+    return len(re.findall(r"\*+", part))
 
 
 def patterns(side: Node | Entry | None, sources: Sources) -> bytes | None:
@@ -79,7 +92,7 @@ def patterns(side: Node | Entry | None, sources: Sources) -> bytes | None:
     content: Content = StoredContent(manifests.of(side)) if isinstance(side, Entry) else side.content
     while True:
         try:
-            return content.read(sources, 0, content.size)
+            return content.read(sources, 0, SIZE_MAX)
         except NotLoaded as missing:
             sources.contents.load(missing.chunks)
 

@@ -357,7 +357,7 @@ class Table:
             live.changes = node.changes
             if not isinstance(live.content, StoredContent):
                 live.content.generation = self.generation
-        elif live.kind == EntryKind.DIRECTORY:
+        elif live.below is node:  # else it was put back before
             live.changes, live.below = {**node.changes, **live.changes}, None
         self.dirty.add(ino)
         self.touched.add(ino)

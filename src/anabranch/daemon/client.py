@@ -193,7 +193,7 @@ class _Remote(Service):
 
 
 def _answer(connection: socket.socket, progress: Progress, *, decisive: bool) -> msgspec.Raw:
-    """The answer. Who is interrupted in what changes a branch says so to the daemon, and hears whether it was too late."""
+    """The answer. Who is interrupted in something decisive tells the daemon, and hears whether it was too late."""
     said = False
     with Interrupts(decisive) as interrupts:
         while True:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from anabranch.commit import Builder, Commits, Committed, Note, Progress
-from anabranch.errors import DamagedError, NotFoundError, RefusedError, UsageError
+from anabranch.errors import DamagedError, DeniedError, NotFoundError, RefusedError, UsageError
 from anabranch.ids import ObjectId, RefName, parse_revision, ref_name
 from anabranch.settings import COMPRESSION, DEFAULT_BRANCH, KEYS, Setting, Settings, key_of
 from anabranch.store import layout as layouts
@@ -126,6 +126,8 @@ class Repository:
                 opened.callback(self.meta.close)
                 self.chunks = ChunkStore(path, writable=writable, sink=None if sink is None else sink.put_chunks)
                 opened.callback(self.chunks.close)
+            except PermissionError as error:
+                raise DeniedError(f"{path} may not be opened: {error.strerror}") from error
             except OSError as error:
                 raise DamagedError(f"{path} cannot be opened: {error.strerror or error}") from error
             self.objects = ObjectStore(self.meta, None if sink is None else sink.put_objects)

@@ -288,7 +288,8 @@ def restored_json(branch: RefName, source: VersionName, done: Restored) -> Json:
 
 def imported_text(branch: RefName, place: bytes, done: Imported, restored: Restored) -> str:
     """`12 files, 1.2 MB, imported to main:raw  3 changed, 1 name taken away`."""
-    failed = f"; {plural(len(done.failed), 'path')} could not be read" if done.failed else ""
+    failed = f"; {plural(done.left_out, 'path')} ignored" if done.left_out else ""
+    failed += f"; {plural(len(done.failed), 'path')} could not be read" if done.failed else ""
     return (
         f"{plural(done.files, 'file')}, {size(done.size)}, imported to {branch}:{show_path(place)}"
         f"  {restored.files} changed, {plural(restored.removed, 'name')} taken away{failed}\n"
@@ -302,7 +303,8 @@ def imported_json(
     failed = [{**json_path(path), "error": why} for path, why in done.failed]
     return {
         "branch": branch, "to": json_path(place), "files": done.files, "bytes": done.size, "changed": restored.files,
-        "removed": restored.removed, "failed": failed, "commit": committed and committed_json(committed),
+        "removed": restored.removed, "ignored": done.left_out, "failed": failed,
+        "commit": committed and committed_json(committed),
     }  # fmt: skip
 
 

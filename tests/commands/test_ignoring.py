@@ -1,15 +1,18 @@
 """`.anaignore` files, and commits of some paths: what stays out of a commit stays in the working tree (P52, P53)."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from anabranch.commit import Note
 from anabranch.ids import RefName
 from anabranch.repo import Repository
 from anabranch.testing import consistency
 from anabranch.versions.objects import EntryKind
 from tests.harness import Repo, done, hinted, refused, run_ana
+from tests.unit.helpers import WHO, Branch
 
 MAIN = RefName("main")
 
@@ -168,3 +171,51 @@ def test_a_path_that_is_nowhere_or_did_not_change_is_no_commit(tree: Tree) -> No
     refused(tree.repo.ana("commit", "a", "-m", "x"), 1, "nothing to commit")
     hinted(tree.repo.ana("commit", "../a", "-m", "x"), 2, "out of the branch")
     assert tree.uncommitted() == {"b"}
+
+
+def test_an_import_leaves_out_what_is_ignored(tree: Tree, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for name, text in {
+        "a": "1", "a.crc": "x", "out/b": "2", "out/b.crc": "x", "out/_temporary/c": "x", "own/.anaignore": "*.log\n",
+        "own/d.log": "x", "own/d": "3", "kept.crc": "4",
+    }.items():  # fmt: skip
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(text)
+    tree.write({"data/kept.crc": "0", ".anaignore": "*.csv\n"})
+    done(tree.repo.ana("commit", "-m", "before anything is ignored"))
+    tree.write({".anaignore": "*.crc\n_temporary/\n"})
+    expected = {".anaignore", "data/a", "data/out/b", "data/own/.anaignore", "data/own/d", "data/kept.crc"}
+    assert "4 paths ignored" in done(tree.repo.ana("import", source, "data"))
+    done(tree.repo.ana("commit", "-m", "a folder"))
+    assert tree.committed() == expected
+    packed = tmp_path / "source.tar"
+    subprocess.run(["tar", "-cf", packed, "-C", source, "."], check=True)
+    assert tree.repo.json("import", packed, "more")["ignored"] == 5  # nothing of it is in the last commit
+    done(tree.repo.ana("commit", "-m", "a tar file"))
+    assert tree.committed() == expected | {path.replace("data/", "more/") for path in expected} - {"more/kept.crc"}
+
+
+def test_a_pattern_that_nobody_can_read_or_match_in_time_is_passed_over(tree: Tree) -> None:
+    tree.write({".anaignore": f"[z-a]\n{'*a' * 9}b\n*.tmp\n", "a" * 200: "", "b.tmp": ""})
+    assert tree.uncommitted() == {".anaignore", "a" * 200}
+    done(tree.repo.ana("commit", "-m", "first"))
+
+
+def test_a_commit_that_fails_brings_back_no_name_that_was_removed_meanwhile(repo: Repo) -> None:
+    """Though the commit had put it back already, as something that it leaves out."""
+    with Repository(repo.path, writable=True) as repository:
+        branch = Branch(repository)
+        branch.write("kept", b"1")
+        branch.mkdir("left")
+        branch.write("left/gone", b"2")
+        commits = repository.commits
+        frozen = commits.freeze(MAIN)
+        branch.write("left/new", b"3")
+        built = commits.conclude(commits.build(frozen, [b"kept"]), Note("a message"), WHO)
+        repository.keeper.keep(commits.cut(MAIN, built))
+        branch.unlink("left/gone")
+        commits.thaw(MAIN)
+        assert branch.names("left") == ["new"]
+        branch.commit()
+        repository.settle_down()
+    assert Tree(repo).committed() == {"kept", "left/new"}

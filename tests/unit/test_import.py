@@ -11,11 +11,16 @@ from hypothesis import strategies as st
 from anabranch.repo import Repository
 from anabranch.testing import consistency
 from anabranch.transfer import building, export, folder, tar
+from anabranch.transfer.sieve import Sieve
 from anabranch.versions.objects import Entry, EntryKind
 from anabranch.versions.trees import Version
+from anabranch.worktree.ignore import Rules
 from anabranch.worktree.tree import AttributeChanges
 from tests.harness import snapshot
 from tests.unit.helpers import MAIN, WHO, Branch, examples, make_repository, scratch
+
+ALL = Sieve(Rules(), lambda _: True)
+"""Leaves nothing out."""
 
 DRESS = building.directory(0o755, 0, 0, 0)
 NAMES = st.one_of(st.sampled_from([b"a", b"b", b"\xff\xfe", b"n" * 255]), st.binary(min_size=1, max_size=4)).filter(
@@ -110,7 +115,7 @@ def without_links(tree: object) -> object:
 
 def take(repository: Repository, source: Path) -> Entry:
     """Import a folder as x; its entry."""
-    taken = folder.take_folder(repository, source, b"x", DRESS, lambda _: None)
+    taken = folder.take_folder(repository, source, b"x", DRESS, ALL, lambda _: None)
     assert taken.failed == []
     return put(repository, taken.version).at(b"x")
 
@@ -133,7 +138,7 @@ def test_an_import_comes_out_as_it_went_in(tree: dict[bytes, object]):
         subprocess.run(command, check=True)
         for stream in ("ours", "theirs"):
             with (place / f"{stream}.tar").open("rb") as raw:
-                taken = tar.take_tar(repository, raw, b"x", DRESS, lambda _: None)
+                taken = tar.take_tar(repository, raw, b"x", DRESS, ALL, lambda _: None)
             assert taken.failed == []
             again = taken.version
             export.to_directory(repository, again, again.at(b"x"), place / stream, lambda _: None)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Hashable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, TextIO, overload
 
@@ -18,6 +19,7 @@ from anabranch.ids import RefName
 from anabranch.repo import user_name
 from anabranch.transfer import building
 from anabranch.transfer.folder import take_folder
+from anabranch.transfer.sieve import sieve_at
 from anabranch.versions import manifests
 from anabranch.versions.diff import NOT_STORED
 from anabranch.versions.objects import Entry, EntryKind
@@ -211,14 +213,16 @@ class Branch:
         self._restore(self.head, paths or (".",), new_too=True)
 
     def import_files(self, source: "str | os.PathLike[str]", path: Place) -> list[tuple[str, str]]:
-        """Make a path what a folder or file of this machine is; returns what could not be read, and why. It is left as
-        it is in the branch. Raises NotFoundError, UsageError, and AnabranchError when nothing could be read.
+        """Make a path what a folder or file of this machine is; returns what could not be read, and why: it is left as
+        it is in the branch. What `.anaignore` files match is left out. Raises NotFoundError, UsageError, and
+        AnabranchError when nothing could be read.
         """
         place, inside = local(source), self.path(path)._inside
         if not inside and not place.is_dir():
             raise UsageError("the top of a branch is a directory", hint="import a file as a path")
         with self._opened.intake() as (service, core):
-            done = take_folder(core, place, inside, _dress(), lambda _: None)
+            sieve = sieve_at(core, self._name, inside, partial(service.read, self._name))
+            done = take_folder(core, place, inside, _dress(), sieve, lambda _: None)
             if done.failed and done.version.named(inside) is None:
                 raise AnabranchError(f"{place} cannot be read: {done.failed[0][1]}")
             kept = [b"/".join(filter(None, (inside, failed))) for failed, _ in done.failed]

@@ -3,6 +3,7 @@
 import os
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +24,7 @@ from anabranch.repo import Repository
 from anabranch.transfer import building
 from anabranch.transfer.folder import measure, take_folder
 from anabranch.transfer.intake import Imported
+from anabranch.transfer.sieve import Sieve, sieve_at
 from anabranch.transfer.tar import ENDINGS, take_tar
 from anabranch.versions.objects import Entry, EntryKind
 from anabranch.worktree.inodes import now_ns
@@ -39,12 +41,18 @@ _SOME_FAILED = 1
 @branch_option
 @json_option
 def import_files(
-    source: str, place: str, message: str | None, repository: Path | None, branch: str | None, as_json: bool
+    source: str,
+    place: str,
+    message: str | None,
+    repository: Path | None,
+    branch: str | None,
+    as_json: bool,
 ) -> None:
     """Make the content of SRC the path DEST of a branch. Afterwards DEST is as SRC; what SRC does not have is gone.
 
     SRC is a folder, a file, a tar file (unless DEST ends as it does), or - for a tar stream. Links, times, owners
-    and permissions are kept. Nothing is seen of it before it is whole; no mount is needed.
+    and permissions are kept. What .anaignore files match is left out. Nothing is seen before all is there; no mount is
+    needed.
 
     \b
     Examples: ana import /data/2026 raw/2026 --commit "all of 2026"
@@ -60,7 +68,8 @@ def import_files(
     with where.service() as service:
         _check_place(service, name, inside)
         with Repository(where.path, sink=service) as intake:
-            done = _take(intake, source, inside, dress)
+            sieve = sieve_at(intake, name, inside, partial(service.read, name))
+            done = _take(intake, source, inside, dress, sieve)
         kept = [b"/".join(filter(None, (inside, path))) for path, _ in done.failed]
         restored = service.restore(name, done.version, [inside], kept=kept)
         committed = None if note is None else _commit(service, name, note, inside, done.added)
@@ -92,11 +101,11 @@ def _check_place(service: Service, branch: RefName, inside: bytes) -> None:
             raise RefusedError(f"{show_path(above)} is no directory: nothing can be in it", hint="choose another DEST")
 
 
-def _take(repository: Repository, source: str, inside: bytes, dress: Entry) -> Imported:
+def _take(repository: Repository, source: str, inside: bytes, dress: Entry, sieve: Sieve) -> Imported:
     if source == "-":
         if sys.stdin.isatty():
             raise UsageError("a tar stream is expected on standard input", hint="tar -c DIR | ana import - DEST")
-        return _take_stream(repository, sys.stdin.buffer, inside, dress, None)
+        return _take_stream(repository, sys.stdin.buffer, inside, dress, sieve, None)
     path = Path(source).resolve() if source.endswith("/") else Path(source)  # as cp: a link with a slash is its folder
     is_tar = source.endswith(ENDINGS) and not inside.endswith(tuple(map(os.fsencode, ENDINGS)))
     if is_tar and path.is_file():
@@ -105,15 +114,17 @@ def _take(repository: Repository, source: str, inside: bytes, dress: Entry) -> I
         except OSError as error:
             raise DeniedError(f"{source} cannot be read: {error.strerror}") from error
         with stream:
-            return _take_stream(repository, stream, inside, dress, path.stat().st_size)
+            return _take_stream(repository, stream, inside, dress, sieve, path.stat().st_size)
     with progress(f"importing {show_name(source)}") as bar:
         bar.measure(measure(path))
-        return take_folder(repository, path, inside, dress, bar.advance)
+        return take_folder(repository, path, inside, dress, sieve, bar.advance)
 
 
-def _take_stream(repository: Repository, stream: BinaryIO, inside: bytes, dress: Entry, size: int | None) -> Imported:
+def _take_stream(
+    repository: Repository, stream: BinaryIO, inside: bytes, dress: Entry, sieve: Sieve, size: int | None
+) -> Imported:
     with progress("importing", size) as bar:
-        return take_tar(repository, stream, inside, dress, bar.advance)
+        return take_tar(repository, stream, inside, dress, sieve, bar.advance)
 
 
 def _commit(service: Service, branch: RefName, note: Note, inside: bytes, added: int) -> Committed | None:

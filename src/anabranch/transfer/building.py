@@ -5,13 +5,15 @@ one of the names is all that came.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from anabranch.errors import UsageError
 from anabranch.ids import CONTROL_NAME
+from anabranch.transfer.sieve import Sieve
 from anabranch.versions.objects import LINK_ID_SIZE, Entry, EntryKind, LinkRow
 from anabranch.versions.trees import EMPTY_TREE, NAME_MAX, Trees, Version
+from anabranch.worktree.ignore import NAME as RULES
 
 
 @dataclass(slots=True)
@@ -80,6 +82,29 @@ class Building:
         directory = above.children.get(name)
         if isinstance(directory, _Directory) and not directory.linking:
             above.children[name] = self._build(directory)
+
+    def sift(self, top: bytes, sieve: Sieve, text: Callable[[Entry], bytes]) -> int:
+        """Take away what a sieve leaves out below a directory that is not closed; returns how many paths that were.
+
+        `text` reads a file.
+        """
+        above = self._above(top)[0].children.get(top.rpartition(b"/")[2]) if top else self._root
+        todo, count = [(top, above, sieve)], 0
+        for path, directory, rules in todo:  # grows while it is walked
+            if not isinstance(directory, _Directory):
+                continue
+            entry = directory.children.get(RULES)
+            is_file = isinstance(entry, Entry) and entry.kind is EntryKind.FILE
+            inside = rules.within(path, text(entry)) if is_file and isinstance(entry, Entry) else rules
+            for name, child in list(directory.children.items()):
+                below = path + b"/" + name if path else name
+                passed = inside.passed(below, is_directory=isinstance(child, _Directory))
+                if passed is None:
+                    self._drop(below, directory.children.pop(name))
+                    count += 1
+                else:
+                    todo.append((below, child, passed))
+        return count
 
     def finish(self) -> Version:
         """All of it, put into the store."""

@@ -94,6 +94,9 @@ def to_directory(repository: Repository, version: Version, top: Entry, place: Pa
     with _beside(place / "x" if inside else place) as partial:
         writing = _Writing(repository, partial, progress)
         writing.run(items(version, top, writing.exported.failed))
+        if not os.path.lexists(partial):
+            why = next(why for path, why in writing.exported.failed if not path)
+            raise AnabranchError(f"{place} cannot be made: {why}")
         if inside:  # it may be a mount point, or all that we may write to
             for child in partial.iterdir():
                 child.rename(place / child.name)

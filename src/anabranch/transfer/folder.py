@@ -11,7 +11,10 @@ from pathlib import Path
 from anabranch.errors import NotFoundError, RefusedError, UsageError
 from anabranch.repo import Repository
 from anabranch.transfer.intake import SMALL, Attributes, Imported, Intake, Progress, Taken, entry_of
+from anabranch.transfer.sieve import Sieve
 from anabranch.versions.objects import Entry
+from anabranch.worktree.ignore import NAME as RULES
+from anabranch.worktree.ignore import SIZE_MAX as RULES_MAX
 
 _BATCH = 64
 """Small files that one thread takes in one go."""
@@ -20,9 +23,12 @@ Found = tuple[bytes, bytes, os.stat_result]
 """A file: its path from the top of the folder, its place on the disk, and what lstat(2) says."""
 
 
-def take_folder(repository: Repository, source: Path, top: bytes, dress: Entry, progress: Progress) -> Imported:
-    """Read and store a folder that is to become the path `top` of a branch. `dress` is how directories above look that
-    the branch lacks. Raises NotFoundError, UsageError, RefusedError when it cannot be read at all.
+def take_folder(
+    repository: Repository, source: Path, top: bytes, dress: Entry, sieve: Sieve, progress: Progress
+) -> Imported:
+    """Read and store a folder that is to become the path `top` of a branch, but for what the sieve leaves out. `dress`
+    is how directories above look that the branch lacks. Raises NotFoundError, UsageError, RefusedError when it cannot
+    be read at all.
     """
     place = os.fsencode(os.path.abspath(source))
     try:
@@ -34,7 +40,7 @@ def take_folder(repository: Repository, source: Path, top: bytes, dress: Entry, 
     if not top and not stat.S_ISDIR(of.st_mode):
         raise UsageError(f"{source} is no folder, which a branch is", hint=f"give it a name: {source.name}")
     with Intake(repository, top, dress, progress) as intake:
-        _Walk(repository, intake).run(place, of)
+        _Walk(repository, intake).run(place, of, sieve)
         done = intake.finish()
     for path, why in done.failed:
         if not path:
@@ -75,13 +81,13 @@ class _Walk:
         self._intake = intake
         self._batch: list[Found] = []
 
-    def run(self, place: bytes, of: os.stat_result) -> None:
+    def run(self, place: bytes, of: os.stat_result, sieve: Sieve) -> None:
         """Take a folder with all that is below it, or one file."""
         if not stat.S_ISDIR(of.st_mode):
             self._other(b"", place, of)
             self._submit()
             return
-        stack = [(b"", self._directory(b"", place, of))]
+        stack = [(b"", self._directory(b"", place, of, sieve))]
         while stack:
             path, below = stack[-1]
             found = next(below, None)
@@ -92,7 +98,9 @@ class _Walk:
             self._submit()
             self._intake.close(path)
 
-    def _directory(self, path: bytes, place: bytes, of: os.stat_result) -> Iterator[Found]:
+    def _directory(
+        self, path: bytes, place: bytes, of: os.stat_result, sieve: Sieve
+    ) -> Iterator[tuple[bytes, bytes, os.stat_result, Sieve]]:
         """Take what is in a directory; yields those below it."""
         try:
             if (of.st_dev, of.st_ino) == self._repository:
@@ -100,6 +108,7 @@ class _Walk:
             with os.scandir(place) as children:
                 found = [(path + b"/" + child.name if path else child.name, child) for child in children]
             attributes = self._attributes(place, of)
+            sieve = sieve.within(self._intake.place(path), _rules([child for _, child in found]))
         except OSError as error:
             self._intake.fail(path, error)
             return
@@ -110,8 +119,11 @@ class _Walk:
             except OSError as error:
                 self._intake.fail(below, error)
                 continue
-            if stat.S_ISDIR(of.st_mode):
-                yield below, child.path, of
+            inside = sieve.passed(self._intake.place(below), is_directory=stat.S_ISDIR(of.st_mode))
+            if inside is None:
+                self._intake.left_out += 1
+            elif stat.S_ISDIR(of.st_mode):
+                yield below, child.path, of, inside
             else:
                 self._other(below, child.path, of)
 
@@ -165,6 +177,14 @@ class _Walk:
         with _telling():
             attributes = self._attributes(place, of)
         return _taken(path, of, entry_of(attributes, stored))
+
+
+def _rules(children: list[os.DirEntry[bytes]]) -> bytes | None:
+    """The text of a file of rules among the children of a directory."""
+    for child in children:
+        if child.name == RULES and child.is_file(follow_symlinks=False):
+            return _read(child.path, child.stat().st_size)[:RULES_MAX]
+    return None
 
 
 def _taken(path: bytes, of: os.stat_result, entry: Entry) -> Taken:

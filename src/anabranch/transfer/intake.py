@@ -16,11 +16,13 @@ from anabranch.errors import UsageError
 from anabranch.repo import Repository
 from anabranch.settings import ON, XATTR
 from anabranch.transfer.building import Building, fresh_link_id
+from anabranch.transfer.sieve import Sieve
 from anabranch.versions import xattrs
 from anabranch.versions.manifests import EMPTY, Stored
 from anabranch.versions.objects import KIND_OF_TYPE, Entry, EntryKind, Form, Tag
 from anabranch.versions.trees import EMPTY_TREE, Version
 from anabranch.versions.xattrs import NO_XATTRS, Xattrs
+from anabranch.worktree.ignore import SIZE_MAX as RULES_MAX
 from anabranch.worktree.ingest import Ingest
 
 THREADS = 4
@@ -50,6 +52,8 @@ class Imported:
     added: int
     """Bytes that were new to the store."""
     failed: Failed
+    left_out: int
+    """How many paths were ignored; a directory counts once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,7 @@ class Intake:
 
     def __init__(self, repository: Repository, top: bytes, dress: Entry, progress: Progress) -> None:
         self.progress = progress
+        self.left_out = 0
         self._repository = repository
         self._top = top
         self._building = Building(repository.trees, dress)
@@ -117,7 +122,7 @@ class Intake:
 
         def put() -> None:
             with suppress(UsageError):  # it never came
-                self._building.close(self._place(path))
+                self._building.close(self.place(path))
 
         self._in_order(put)
 
@@ -157,7 +162,7 @@ class Intake:
 
     def _put(self, taken: Iterable[Taken]) -> None:
         for each in taken:
-            path = self._place(each.path)
+            path = self.place(each.path)
             try:
                 if each.twins is None:
                     self._building.add(path, each.entry)
@@ -174,7 +179,7 @@ class Intake:
 
         def put() -> None:
             try:
-                self._building.link(self._place(path), self._place(target))
+                self._building.link(self.place(path), self.place(target))
             except UsageError as error:
                 self.fail(path, error)
                 return
@@ -182,17 +187,23 @@ class Intake:
 
         self._in_order(put)
 
-    def finish(self) -> Imported:
-        """Wait for everything; what was read is durable then."""
+    def finish(self, sieve: Sieve | None = None) -> Imported:
+        """Wait for everything; what was read is durable then. With a sieve, what it leaves out goes again."""
         self._settle(0)
+        if sieve is not None:
+            self.left_out += self._building.sift(self._top, sieve, self._text)
         version = self._building.finish()
         self._repository.chunks.flush()
         self._repository.objects.flush()
         counts = self._counts
         added = sum(ingest.added for ingest in self._ingests)
-        return Imported(version, counts.files, counts.size, added, counts.failed)
+        return Imported(version, counts.files, counts.size, added, counts.failed, self.left_out)
 
-    def _place(self, path: bytes) -> bytes:
+    def _text(self, entry: Entry) -> bytes:
+        return b"".join(self._repository.read(entry))[:RULES_MAX]
+
+    def place(self, path: bytes) -> bytes:
+        """A path from the top of the branch."""
         return b"/".join(filter(None, (self._top, path)))
 
     def _in_order(self, put: Callable[[], None]) -> None:

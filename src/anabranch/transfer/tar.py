@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO
 from anabranch.errors import AnabranchError, UsageError
 from anabranch.repo import Repository
 from anabranch.transfer.intake import SMALL, Attributes, Imported, Intake, Progress, Taken, entry_of
+from anabranch.transfer.sieve import Sieve
 from anabranch.versions.objects import MODE_TYPE, Entry, EntryKind
 
 if TYPE_CHECKING:
@@ -44,10 +45,12 @@ _BUFFER = 128 * 1024
 _PIECE = 1024 * 1024
 
 
-def take_tar(repository: Repository, stream: BinaryIO, top: bytes, dress: Entry, progress: Progress) -> Imported:
-    """Read and store what is in a tar stream, which is to become the path `top` of a branch. `dress` is how directories
-    look that the stream does not describe; `progress` is told of the bytes of the stream itself. Raises UsageError when
-    it is no whole tar stream, or there is nothing in it.
+def take_tar(
+    repository: Repository, stream: BinaryIO, top: bytes, dress: Entry, sieve: Sieve, progress: Progress
+) -> Imported:
+    """Read and store what is in a tar stream, which is to become the path `top` of a branch, but for what the sieve
+    leaves out. `dress` is how directories look that the stream does not describe; `progress` is told of the bytes of
+    the stream itself. Raises UsageError when it is no whole tar stream, or there is nothing in it.
     """
     with Intake(repository, top, dress, lambda _: None) as intake:
         intake.add(Taken(b"", dress))
@@ -63,7 +66,7 @@ def take_tar(repository: Repository, stream: BinaryIO, top: bytes, dress: Entry,
         with _reading():  # to the end, where checksums are; and who writes it is not cut off
             while plain.read(_PIECE):
                 pass
-        return intake.finish()
+        return intake.finish(sieve)
 
 
 class _Told(io.RawIOBase):

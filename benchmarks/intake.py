@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 
 from rich.console import Console
 from rich.table import Table
@@ -53,7 +54,7 @@ class Program(ABC):
     def __init__(self, place: Path) -> None:
         self._place = place
 
-    def start(self) -> None:
+    def start(self, source: Path) -> None:
         """Make what is to be there before."""
         self._place.mkdir()
 
@@ -85,7 +86,7 @@ class Import(Program):
 
     name = "ana import"
 
-    def start(self) -> None:
+    def start(self, source: Path) -> None:
         _run([str(_ANA), "init", str(self._place)])
 
     def take(self, source: Path) -> None:
@@ -97,8 +98,8 @@ class MountedImport(Import):
 
     name = "ana import, mounted"
 
-    def start(self) -> None:
-        super().start()
+    def start(self, source: Path) -> None:
+        super().start(source)
         self._root.mkdir()
         _run([str(_ANA), "mount", str(self._place), str(self._root)])
         holder = owner(self._place / "lock")
@@ -126,14 +127,14 @@ class Dvc(Program):
     name = "dvc add"
     command: Path
 
-    def start(self) -> None:
-        super().start()
+    def start(self, source: Path) -> None:
+        """What it adds has to lie in its folder: links are there before, and it copies what they lead to."""
+        super().start(source)
         self._dvc("init", "--no-scm")
         self._dvc("config", "core.analytics", "false")
+        shutil.copytree(source, self._place / "data", copy_function=os.link)
 
     def take(self, source: Path) -> None:
-        """What it adds has to lie in its folder: links cost no copy, and the cache gets one all the same."""
-        shutil.copytree(source, self._place / "data", copy_function=os.link)
         self._dvc("add", "--quiet", "data")
         _run(["sync", "-f", str(self._place)])
 
@@ -211,15 +212,15 @@ def _install_dvc(folder: Path) -> Path | None:
 def _cost(program: Program, source: Path) -> tuple[float, float]:
     """CPU and wall seconds of taking a source in, which is in the kernel's cache."""
     _run(["sync"])
-    with _at_work(program):
+    with _at_work(program, source):
         before, start = _children() + program.aside(), time.perf_counter()
         program.take(source)
         return _children() + program.aside() - before, time.perf_counter() - start
 
 
 @contextmanager
-def _at_work(program: Program) -> Iterator[None]:
-    program.start()
+def _at_work(program: Program, source: Path) -> Iterator[None]:
+    program.start(source)
     try:
         yield
     finally:
@@ -241,9 +242,7 @@ def _run(command: list[str], cwd: Path | None = None) -> None:
 def _medians(costs: list[Cost]) -> Iterator[Cost]:
     for source, program, aim in dict.fromkeys((cost.source, cost.program, cost.aim) for cost in costs):
         rounds = [cost for cost in costs if (cost.source, cost.program) == (source, program)]
-        cpu, wall = (
-            sorted(values)[len(values) // 2] for values in zip(*((it.cpu, it.wall) for it in rounds), strict=True)
-        )
+        cpu, wall = median(it.cpu for it in rounds), median(it.wall for it in rounds)
         yield Cost(source, program, cpu, wall, aim)
 
 

@@ -38,6 +38,7 @@ RULES = [
         (r"\bprocess \d+|\b\d+ (?=\(\w+\) (stands|has))", "process N"),
         (r"\d[\d,]*(\.\d+)? [kMGT]?B\b", "SIZE"),
         (r"\b\d+\.\d\d to 1\b", "RATIO"),
+        (r"Chunks: +[\d,]+", "Chunks: N"),  # what was stored while a file was being written may stay
         (rf'\b({VARYING.replace("_", "[_ ]")})("?): (?:[\d.]+|null)', r"\1\2: N"),
         (r"\s+", " "),
     )

@@ -323,7 +323,10 @@ class Repository:
         if checked == self.default_branch():
             raise RefusedError(f"{name} is the default branch and cannot be deleted")
         if not self.is_clean(checked):
-            raise RefusedError(f"branch {name} has uncommitted changes", hint="commit them first, or remove them")
+            raise RefusedError(
+                f"branch {name} has uncommitted changes",
+                hint=f"commit them first, or give them up: ana discard -b {name}",
+            )
         branch = self.keeper.branches.get(checked)
         with self.meta.write() as batch:
             self.refs.end(batch, checked, Operation.DELETE, who)
@@ -441,10 +444,11 @@ class Repository:
         """
         tree, base = self._tree(name)
         ignored = Ignored(tree.table, base, tree.sources)
+        ignored_before = Ignored(tree.table, base, tree.sources, by_last=True)  # who went back has older rules now
         staying = _leading_to(kept)
 
         def stays(path: bytes, side: Side) -> bool:
-            return path in staying or ignored.hides(path, side)
+            return path in staying or ignored.hides(path, side) or ignored_before.hides(path, side)
 
         planned = plan(tree.table, base, source, paths, stays, new_too=new_too)
         return carry_out(tree, base, source, planned, Stale() if stale is None else stale)

@@ -219,3 +219,26 @@ def test_a_commit_that_fails_brings_back_no_name_that_was_removed_meanwhile(repo
         branch.commit()
         repository.settle_down()
     assert Tree(repo).committed() == {"kept", "left/new"}
+
+
+def test_discard_leaves_what_is_ignored_in_a_new_directory_too(tree: Tree) -> None:
+    tree.write({".anaignore": "scratch/\n*.tmp\n"})
+    done(tree.repo.ana("commit", "-m", "first"))
+    tree.write({"new/scratch/b": "1", "new/x.tmp": "2", "new/c": "3", "new/deep/y.tmp": "4", "new/deep/d": "5"})
+    done(tree.repo.ana("discard"))
+    assert tree.uncommitted() == {"new", "new/deep"}
+    assert tree.ignored() == {"new/scratch", "new/x.tmp", "new/deep/y.tmp"}
+    done(tree.repo.ana("discard", "new/scratch"))
+    assert tree.ignored() == {"new/x.tmp", "new/deep/y.tmp"}
+
+
+def test_who_goes_back_and_forth_keeps_what_the_last_commit_ignores(tree: Tree) -> None:
+    tree.write({".anaignore": "*.tmp\n", "a": "1"})
+    done(tree.repo.ana("commit", "-m", "first"))
+    tree.write({".anaignore": "*.tmp\nscratch/\n"})
+    done(tree.repo.ana("commit", "-m", "second"))
+    tree.write({"scratch/model": "12 hours of work"})
+    done(tree.repo.ana("restore", "main@1", "."))
+    done(tree.repo.ana("discard"))
+    assert tree.uncommitted() == set()
+    assert tree.ignored() == {"scratch"}

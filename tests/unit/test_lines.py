@@ -70,7 +70,7 @@ def test_what_is_no_text_has_no_lines(data: bytes) -> None:
 
 def test_of_many_changed_lines_only_how_many_more_there_are() -> None:
     told = list(unified(numbers(), numbers(count=40 + SHOWN + 1_234)))
-    assert told[0] == f"@@ -38,3 +38,{3 + SHOWN} @@"
+    assert told[0] == f"@@ -38,3 +38,{3 + SHOWN + 1_234} @@"
     assert len(told) == 1 + 3 + SHOWN + 1
     assert told[-1] == "... 1,234 more lines"
     assert list(unified(b"", b"x\n" * (SHOWN + 1)))[-1] == "... 1 more line"

@@ -118,6 +118,8 @@ def find(repository: Path | None, branch: str | None) -> Where:
     mount = mounts.around(current)
     if repository is not None:
         path = Path(os.path.abspath(repository))
+        if (meant := mounts.around(path)) is not None and not (path / RECORD).exists():
+            return _where(meant.repository, branch, meant, path)  # the mount is as good a name
         inside = mount if mount is not None and mount.repository == path.resolve() else None
         return _where(path.resolve(), branch, inside, current)
     if mount is not None:

@@ -16,6 +16,7 @@ from anabranch.errors import DamagedError, UsageError
 from anabranch.escape import show_path
 from anabranch.repo import Repository
 from anabranch.transfer import export
+from anabranch.transfer.tar import ENDINGS
 from anabranch.versions.objects import Entry
 from anabranch.versions.trees import Version
 
@@ -36,6 +37,10 @@ def export_version(target: str, place: str, repository: Path | None, as_json: bo
     """
     if as_json and place == "-":
         raise UsageError("--json would get into the tar stream", hint="export to a file")
+    if place == "-" and sys.stdout.isatty():
+        raise UsageError("a tar stream is nothing for a terminal", hint="send it on: | tar -t, or > FILE")
+    if place.endswith(ENDINGS) and not place.endswith(".tar"):
+        raise UsageError(f"{place}: only plain tar files are written", hint=f"ana export {target} - | gzip > {place}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # nothing is left behind
     revision, path = split_target(target)
     with find(repository, None).reading() as history:

@@ -16,13 +16,14 @@ from anabranch.escape import show_name
 from anabranch.ids import RefName, parse_time
 from anabranch.repo import Repository
 from anabranch.versions.objects import EntryKind
+from anabranch.versions.refs import DAY
 from anabranch.versions.renames import renamed
 
 
 @click.command()
 @click.option("-n", "count", type=click.IntRange(min=1), metavar="N", help="Only the newest N versions.")
 @click.option("--since", metavar="TIME", help="Only versions of that time or later; 2026-11-20, or with T10:00:00Z.")
-@click.option("--until", metavar="TIME", help="Only versions of that time or earlier.")
+@click.option("--until", metavar="TIME", help="Only versions of that time or earlier; a date is all of its day.")
 @click.option(
     "--meta", multiple=True, metavar="KEY=VALUE", help="Only versions with this in their metadata; repeatable."
 )
@@ -49,7 +50,7 @@ def log(
     """
     where = find(repository, branch)
     earliest = 0 if since is None else parse_time(since)
-    latest = None if until is None else parse_time(until)
+    latest = None if until is None else parse_time(until) + (0 if "T" in until else DAY - 1)
     wanted = pairs(meta).items()
     with where.reading() as history:
         name = where.past_branch(history)

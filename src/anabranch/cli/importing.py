@@ -11,7 +11,7 @@ import click
 
 from anabranch import report
 from anabranch.cli import completion
-from anabranch.cli.context import actor, find
+from anabranch.cli.context import actor, find, pairs
 from anabranch.cli.options import branch_option, json_option, repository_option
 from anabranch.cli.output import complain, show, show_json
 from anabranch.cli.progress import progress
@@ -37,6 +37,8 @@ _SOME_FAILED = 1
 @click.argument("source", metavar="SRC")
 @click.argument("place", metavar="DEST", shell_complete=completion.files)
 @click.option("--commit", "message", metavar="TEXT", help="Commit what was imported, and nothing else.")
+@click.option("--meta", multiple=True, metavar="KEY=VALUE", help="With --commit: to keep with the version; repeatable.")
+@click.option("--author", default="", metavar="NAME", help="With --commit: who made what is committed.")
 @repository_option
 @branch_option
 @json_option
@@ -44,6 +46,8 @@ def import_files(
     source: str,
     place: str,
     message: str | None,
+    meta: tuple[str, ...],
+    author: str,
     repository: Path | None,
     branch: str | None,
     as_json: bool,
@@ -60,13 +64,16 @@ def import_files(
     Exit code 1: something could not be read; it is named, and the rest is there.
     """
     where = find(repository, branch)
-    note = None if message is None else check_note(Note(message))
+    if message is None and (meta or author):
+        raise UsageError("--meta and --author say something of a commit", hint="add --commit TEXT")
+    note = None if message is None else check_note(Note(message, author, pairs(meta)))
     with where.reading() as history:
         name = where.branch_to_change(history)
     inside = where.to_change(place)
     dress = building.directory(0o755, os.geteuid(), os.getegid(), now_ns())
     with where.service() as service:
         _check_place(service, name, inside)
+        _check_fits(service, name, Path(source), place, inside)
         with Repository(where.path, sink=service) as intake:
             sieve = sieve_at(intake, name, inside, partial(service.read, name))
             done = _take(intake, source, inside, dress, sieve)
@@ -99,6 +106,18 @@ def _check_place(service: Service, branch: RefName, inside: bytes) -> None:
             return
         if found.kind is not EntryKind.DIRECTORY:
             raise RefusedError(f"{show_path(above)} is no directory: nothing can be in it", hint="choose another DEST")
+
+
+def _check_fits(service: Service, branch: RefName, source: Path, place: str, inside: bytes) -> None:
+    """A file does not take the place of a directory, as with cp; a folder is meant to. Raises UsageError."""
+    packed = str(source) == "-" or str(source).endswith(ENDINGS)
+    if packed or not source.is_file():
+        return
+    there = service.look(branch, inside)
+    if place.endswith("/") or (there is not None and there.kind is EntryKind.DIRECTORY):
+        raise UsageError(
+            f"{place} is a directory, and {source} a file", hint=f"ana import {source} {Path(place, source.name)}"
+        )
 
 
 def _take(repository: Repository, source: str, inside: bytes, dress: Entry, sieve: Sieve) -> Imported:

@@ -2,6 +2,8 @@
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from anabranch.cli.options import branch_option, json_option, repository_option
 from anabranch.cli.output import page, show, show_json, tint_changes, tint_versions
 from anabranch.cli.progress import progress
 from anabranch.commit import Note, check_note
-from anabranch.errors import UsageError
+from anabranch.errors import NotFoundError, UsageError
 from anabranch.ids import RefName
 from anabranch.repo import Repository, VersionName
 from anabranch.versions.diff import Change
@@ -36,7 +38,7 @@ def status(repository: Path | None, branch: str | None, as_json: bool, with_igno
     """
     where = find(repository, branch)
     with where.reading() as history:
-        name = where.branch(history)
+        name = where.branch_to_change(history)
         base = history.resolve(name)
     with where.service() as service:
         changes = list(renamed(service.status(name)))
@@ -114,6 +116,8 @@ def restore(words: tuple[str, ...], repository: Path | None, branch: str | None,
         source = history.resolve(words[0] if len(words) > 1 else name)
         paths = [where.to_change(word) for word in words[1:] or words]
         version = history.version(source.id)
+        if len(words) == 1:
+            _check_only_word(history, words[0], version.named(paths[0]) is not None)
         history.check_held(source, paths)
     with where.service() as service:
         done = service.restore(name, version, paths)
@@ -135,6 +139,17 @@ def _check_first_word(history: Repository, where: Where, branch: RefName, words:
             f"{words[0]} is a path, and the first of several words is a version",
             hint=f"ana restore {branch}@head {shlex.join(words)}, or ana discard {shlex.join(words)}",
         )
+
+
+def _check_only_word(history: Repository, word: str, is_path: bool) -> None:
+    """A version alone says nothing of what is to be put back."""
+    revision, _, path = word.partition(":")
+    if not is_path and "@" in revision:
+        with suppress(NotFoundError):
+            history.resolve(revision)
+            raise UsageError(
+                f"{word} is a version, and what comes back is a path", hint=f"ana restore {revision} {path or '.'}"
+            )
 
 
 @click.command()
@@ -204,24 +219,43 @@ def diff(
     if stat + name_only + as_json > 1:
         raise UsageError("--stat, --name-only and --json exclude each other")
     where = find(repository, branch)
-    paths = [where.inside(path) for path in context.meta[_PATHS]]
+    typed = context.meta[_PATHS]
+    paths = [where.inside(path) for path in typed]
     shown: _Shown | None = report.stat_text if stat else report.names_text if name_only else None
     with where.reading() as history:
-        name = where.branch(history) if new is None else None
-        first = history.resolve(old or name or "")
-        second = None if new is None else history.resolve(new)
+        name = where.branch_to_change(history) if new is None else None
+        first = _revision(history, old or name or "")
+        second = None if new is None else _revision(history, new)
+        old_side = history.version(first.id)
         if second is not None:
+            _check_there(typed, paths, old_side.named, history.version(second.id).named)
             changes = renamed(_at(history.diff(first.id, second.id), paths))
             shown = shown or lines.between(lines.in_version(history, first.id), lines.in_version(history, second.id))
             _show(str(first), str(second), changes, shown, as_json=as_json)
             return
+        known = {path for path in paths if old_side.named(path) is not None}
     assert name is not None
     with where.service() as service:
+        _check_there(typed, paths, known.__contains__, partial(service.look, name))
         found = list(renamed(_at(service.diff(first.id, name), paths)))
         working = lines.in_branch(service, name, [] if shown or as_json else found)
     with where.reading() as history:
         shown = shown or lines.between(lines.in_version(history, first.id), working)
         _show(str(first), name, found, shown, as_json=as_json)
+
+
+def _revision(history: Repository, word: str) -> VersionName:
+    try:
+        return history.resolve(word)
+    except (NotFoundError, UsageError) as error:
+        raise type(error)(error.message, hint=f"paths come last: ana diff [A [B]] -- {shlex.quote(word)}") from None
+
+
+def _check_there(typed: list[str], paths: list[bytes], *sides: Callable[[bytes], object]) -> None:
+    """A path that neither side has is a mistake. Raises NotFoundError."""
+    for word, path in zip(typed, paths, strict=True):
+        if path and not any(side(path) for side in sides):
+            raise NotFoundError(f"neither side has {word}", hint="paths count from where you are, or from the top")
 
 
 def _at(changes: Iterable[Change], paths: list[bytes]) -> Iterator[Change]:

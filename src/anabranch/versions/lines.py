@@ -39,11 +39,15 @@ def unified(old: bytes, new: bytes) -> Iterator[str]:
         return
     rows = _rows(before, after)
     changed = [number for number, (mark, _) in enumerate(rows) if mark != " "]
-    if len(changed) > SHOWN:
-        del rows[changed[SHOWN - 1] + 1 :]
-    yield from _hunks(rows, changed[:SHOWN])
-    if (more := len(changed) - SHOWN) > 0:
-        yield f"... {more:,} more {'line' if more == 1 else 'lines'}"
+    told = 0
+    for line in _hunks(rows, changed):
+        is_change = line.startswith(("+", "-"))
+        if is_change and told == SHOWN:
+            more = len(changed) - SHOWN
+            yield f"... {more:,} more {'line' if more == 1 else 'lines'}"
+            return
+        told += is_change
+        yield line
 
 
 def _lines(data: bytes) -> list[str] | None:

@@ -5,7 +5,8 @@ A name that the base commit has is never ignored (docs/design/006).
 
 import re
 import warnings
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from anabranch.versions import manifests
@@ -98,9 +99,13 @@ def patterns(side: Node | Entry | None, sources: Sources) -> bytes | None:
 
 
 class Ignored:
-    """What is ignored in a working tree as it is now, over its base commit. For one look: it remembers."""
+    """What is ignored in a working tree as it is now, over its base commit. For one look: it remembers.
 
-    def __init__(self, table: Table, base: Version, sources: Sources) -> None:
+    With `by_last`, by the rules of the base commit in the place of those of the working tree.
+    """
+
+    def __init__(self, table: Table, base: Version, sources: Sources, *, by_last: bool = False) -> None:
+        self._rules_at: Callable[[bytes], Side] = base.find if by_last else partial(side_at, table)
         self._table = table
         self._base = base
         self._sources = sources
@@ -140,5 +145,5 @@ class Ignored:
         rules, all_new = self._known[directory.rpartition(b"/")[0]] if directory else (Rules(), False)
         all_new = all_new or (bool(rules) and rules.ignores(directory, directory=True))
         place = directory + b"/" + NAME if directory else NAME
-        text = patterns(side_at(self._table, place), self._sources)
+        text = patterns(self._rules_at(place), self._sources)
         return (rules if text is None else rules.within(directory, text)), all_new

@@ -10,9 +10,11 @@ from anabranch.versions import xattrs
 from anabranch.versions.diff import is_nobodys, walk
 from anabranch.versions.objects import Entry, EntryKind, Tag
 from anabranch.versions.trees import EMPTY_TREE, Version
+from anabranch.worktree.inodes import Node
 from anabranch.worktree.sides import (
     Pair,
     Side,
+    changed_children,
     changed_links,
     child_pairs,
     is_directory,
@@ -74,6 +76,8 @@ class _Planner:
         self._source = source
         self._kept = kept
         self._plan = Plan()
+        self._named_all_the_same: set[bytes] = set()
+        """Paths that would stay, were they not asked for."""
         self._broken: set[bytes] = set()
         """Link ids of the version whose names are not all those of one file."""
 
@@ -85,6 +89,8 @@ class _Planner:
             top: Pair = path, asked[path], side_at(self._table, path)
             if asked[path] is not None:
                 missing |= self._missing_above(path)
+            if top[1] is None and self._kept(path, top[2]):
+                self._named_all_the_same.add(path)
             for pair in walk(iter([top]), self._below):
                 if pair[1] is not None or pair is top or not self._kept(pair[0], pair[2]):
                     self._note(*pair)
@@ -119,6 +125,9 @@ class _Planner:
 
     def _below(self, pair: Pair) -> Iterator[Pair] | None:
         path, before, after = pair
+        if before is None and self._spares(path, after):
+            assert isinstance(after, Node)
+            return ((path + b"/" + name, None, side) for name, side in changed_children(self._table, after))
         if before is None or not is_directory(before):
             return None
         prefix = path + b"/" if path else b""
@@ -131,7 +140,8 @@ class _Planner:
     def _note(self, path: bytes, before: Entry | None, after: Side) -> None:
         planned = self._plan
         if before is None:
-            planned.removed.append(path)
+            if not self._spares(path, after):
+                planned.removed.append(path)
         elif before.kind is EntryKind.LINK:
             if side_link_id(after) != before.content:
                 self._broken.add(before.content)
@@ -145,6 +155,19 @@ class _Planner:
             planned.dressed[path] = before
         else:
             planned.made.append((path, before))
+
+    def _spares(self, path: bytes, side: Side) -> bool:
+        """Whether a directory that the version lacks has something in it that stays; then the rest goes one by one."""
+        if path in self._named_all_the_same:
+            return False
+        todo = [(path, side)]
+        for above, directory in todo:  # grows while it is walked
+            for name, child in changed_children(self._table, directory):
+                below = above + b"/" + name
+                if self._kept(below, child):
+                    return True
+                todo.append((below, child))
+        return False
 
     def _plan_links(self, tops: set[bytes]) -> None:
         """The names of a hard-linked file are to be those of one file, with the content of the version."""

@@ -47,6 +47,14 @@ def sides_in(table: Table, path: bytes) -> Iterator[tuple[bytes, Node | Entry]]:
     return table.children(directory)
 
 
+def changed_children(table: Table, side: Side) -> Iterator[tuple[bytes, Node]]:
+    """What has changed in a directory and is there, in order of names."""
+    if isinstance(side, Node) and is_directory(side):
+        for name, ino in sorted(table.changes(side).items()):
+            if ino != WHITEOUT:
+                yield name, table.nodes[ino]
+
+
 def side_link_id(side: Side) -> bytes:
     """The id that a name of a file with hard links holds; empty for everything else."""
     if isinstance(side, Node):

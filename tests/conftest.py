@@ -1,6 +1,7 @@
 """Fixtures: a repository, and a mount of it that is never left behind."""
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.harness import REQUIRED, Mount, Repo, done, run_ana
+
+
+def pytest_sessionstart() -> None:
+    """A shell's background job ignores Ctrl-C, and so would every process that the tests press it in."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -157,6 +157,11 @@ class NodeRow(msgspec.Struct, array_like=True, frozen=True):
     target: bytes
     base: bytes
     content: "ContentRow | None"
+
+
+class XattrNodeRow(NodeRow, array_like=True, frozen=True):
+    """The row of a node that has extended attributes. Others do without the field: on a full disk, bytes count."""
+
     xattrs: Xattrs = NO_XATTRS
 
 
@@ -176,17 +181,20 @@ class ContentRow(msgspec.Struct, array_like=True, frozen=True):
     below_size: int = 0
 
 
-_NODE: Codec[NodeRow] = Codec(NodeRow, "an inode")
+_NODE: Codec[XattrNodeRow] = Codec(XattrNodeRow, "an inode")
+_PLAIN_NODE: Codec[NodeRow] = Codec(NodeRow, "an inode")
 
 
 def encode_node(node: Node) -> bytes:
     """The row of a node."""
     content = _content_row(node.content) if node.kind == EntryKind.FILE else None
-    row = NodeRow(
+    fields = (
         node.kind, node.mode, node.uid, node.gid, node.mtime_ns, node.ctime_ns, node.links, node.device, node.parent,
-        node.name, node.link_id, node.target, node.base, content, node.xattrs,
+        node.name, node.link_id, node.target, node.base, content,
     )  # fmt: skip
-    return _NODE.seal(row)
+    if node.xattrs == NO_XATTRS:
+        return _PLAIN_NODE.seal(NodeRow(*fields))
+    return _NODE.seal(XattrNodeRow(*fields, node.xattrs))
 
 
 def decode_node(ino: Inode, generation: int, sealed: bytes) -> Node:

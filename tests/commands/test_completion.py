@@ -1,12 +1,14 @@
 """What Tab offers: names of branches, tags and versions, wherever the command is called; and never an error."""
 
 import os
+import pty
+import select
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.harness import ANA, Mount, Repo, done
+from tests.harness import ANA, PATIENCE, Mount, Repo, done
 
 
 def offered(cwd: Path, *words: str) -> list[str]:
@@ -40,3 +42,42 @@ def test_without_a_repository_nothing_is_offered(tmp_path: Path):
 def test_with_a_damaged_repository_nothing_is_offered(repo: Repo):
     (repo.path / "meta.mdb").write_bytes(b"rubbish" * 10_000)
     assert offered(repo.path, "show", "m") == []
+
+
+def test_in_bash_itself_versions_are_completed_though_it_takes_them_for_several_words(repo: Repo, beside: Path) -> None:
+    for number in range(3):
+        (beside / "file").write_text(str(number))
+        done(repo.ana("import", beside, "data", "--commit", f"number {number}"))
+    seen = typed(repo.path, "ana diff main@1 main@\t\t", "ana sho\tmain@h\t")
+    assert all(f"@{version} " in seen for version in ("head", "3", "2", "1"))
+    assert "end ana show main@head" in seen
+
+
+def typed(cwd: Path, *lines: str) -> str:
+    """What an interactive bash shows when keys are pressed; each line is given up in the end."""
+    master, slave = pty.openpty()
+    environment = {**os.environ, "PATH": f"{ANA.parent}:{os.environ['PATH']}", "TERM": "dumb", "PS1": "READY$ "}
+    command = ["bash", "--norc", "--noprofile", "-i"]
+    shell = subprocess.Popen(command, cwd=cwd, stdin=slave, stdout=slave, stderr=slave, env=environment)
+    os.close(slave)
+    seen = b""
+
+    def read_until(word: bytes, count: int) -> None:
+        nonlocal seen
+        while seen.count(word) < count:
+            ready, _, _ = select.select([master], [], [], PATIENCE)
+            assert ready, f"waited for {word!r} after {seen!r}"
+            seen += os.read(master, 65_536)
+
+    try:
+        read_until(b"READY$ ", 1)
+        os.write(master, b'eval "$(_ANA_COMPLETE=bash_source ana)"; echo set"up"\n')
+        read_until(b"setup\r\n", 1)
+        for number, line in enumerate(lines):
+            os.write(master, line.encode() + b"\x01echo end\\ \x05\n")  # before the line: it is only printed
+            read_until(b"\nend ", number + 1)
+    finally:
+        shell.kill()
+        shell.wait()
+        os.close(master)
+    return seen.decode(errors="replace")

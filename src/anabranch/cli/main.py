@@ -47,6 +47,12 @@ def main() -> None:
     for name in ("stdin", "stdout", "stderr"):  # closed by the caller: then the next file that is opened would be it
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115, PTH123
+    if os.environ.get("_ANA_COMPLETE", "").startswith("bash"):
+        from click.shell_completion import add_completion_class
+
+        from anabranch.cli.bash import Bash
+
+        add_completion_class(Bash)
     try:
         ana.main(standalone_mode=False, prog_name="ana")
         sys.stdout.flush()

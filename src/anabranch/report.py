@@ -291,8 +291,9 @@ def imported_text(branch: RefName, place: bytes, done: Imported, restored: Resto
     failed = f"; {plural(done.left_out, 'path')} ignored" if done.left_out else ""
     failed += f"; {plural(len(done.failed), 'path')} could not be read" if done.failed else ""
     return (
-        f"{plural(done.files, 'file')}, {size(done.size)}, imported to {branch}:{show_path(place)}"
-        f"  {restored.files} changed, {plural(restored.removed, 'name')} taken away, {size(done.added)} new{failed}\n"
+        f"{plural(done.files, 'file')}, {size(done.size)}, {size(done.added)} new, imported to"
+        f" {branch}:{show_path(place)}"
+        f"  {restored.files} changed, {plural(restored.removed, 'name')} taken away{failed}\n"
     )
 
 

@@ -68,11 +68,3 @@ def test_a_mount_is_as_good_a_name_as_its_repository(mount: Mount, beside: Path)
     mount.commit("first")
     for place in (mount.root, mount.main):
         assert "first" in done(run_ana("log", "-R", place, cwd=beside))
-
-
-@pytest.mark.mounted
-def test_a_version_has_no_status_of_its_own(mount: Mount) -> None:
-    (mount.main / "a").write_text("1")
-    version = mount.commit("first")
-    for command in ("status", "diff"):
-        hinted(run_ana(command, cwd=version), 2, "read-only", "-b BRANCH")

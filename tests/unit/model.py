@@ -165,7 +165,7 @@ class Model:
             return item
 
         if not path:
-            kept = self.root.children.get(IGNORED) if IGNORED not in visible(committed, self.root).children else None
+            kept = self.root.children.get(IGNORED) if is_hidden(committed, self.root) else None
             self.root = back(version, self.root, ())
             if kept is not None:
                 self.root.children.setdefault(IGNORED, kept)
@@ -257,6 +257,12 @@ def _groups(root: Item | None) -> set[frozenset[Path]]:
 
 
 RULES, IGNORED = b".anaignore", b"e"
+
+
+def is_hidden(committed: Item | None, now: Item) -> bool:
+    """Whether a restore leaves what is ignored, by the rules of now or of the last commit."""
+    ruled = any(root is not None and RULES in root.children for root in (committed, now))
+    return ruled and (committed is None or IGNORED not in committed.children)
 
 
 def visible(old: Item | None, new: Item) -> Item:

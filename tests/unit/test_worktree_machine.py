@@ -47,6 +47,7 @@ from tests.unit.model import (
     Path,
     changes,
     differences,
+    is_hidden,
     link_counts,
     selected,
     set_xattr,
@@ -489,7 +490,7 @@ class WorkingTreeMachine(RuleBasedStateMachine):
         path = () if whole or not places else places[pick % len(places)]
         if RULES in chosen.root.children and self._has_ignored():
             return
-        hidden = IGNORED not in visible(self.state.committed, self.model.root).children
+        hidden = is_hidden(self.state.committed, self.model.root)
         arguments = self.state.name, self.repository.version(chosen.commit), [b"/".join(path)]
         if any(not item.is_directory for item in self.model.above(path)):
             with pytest.raises(RefusedError):

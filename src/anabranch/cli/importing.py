@@ -111,7 +111,7 @@ def _check_place(service: Service, branch: RefName, inside: bytes) -> None:
 def _check_fits(service: Service, branch: RefName, source: Path, place: str, inside: bytes) -> None:
     """A file does not take the place of a directory, as with cp; a folder is meant to. Raises UsageError."""
     packed = str(source) == "-" or str(source).endswith(ENDINGS)
-    if packed or not source.is_file():
+    if packed or not inside or not os.path.isfile(source):  # noqa: PTH113  (Path's may raise)
         return
     there = service.look(branch, inside)
     if place.endswith("/") or (there is not None and there.kind is EntryKind.DIRECTORY):

@@ -38,7 +38,7 @@ def status(repository: Path | None, branch: str | None, as_json: bool, with_igno
     """
     where = find(repository, branch)
     with where.reading() as history:
-        name = where.branch_to_change(history)
+        name = where.branch(history)
         base = history.resolve(name)
     with where.service() as service:
         changes = list(renamed(service.status(name)))
@@ -223,7 +223,7 @@ def diff(
     paths = [where.inside(path) for path in typed]
     shown: _Shown | None = report.stat_text if stat else report.names_text if name_only else None
     with where.reading() as history:
-        name = where.branch_to_change(history) if new is None else None
+        name = where.branch(history) if new is None else None
         first = _revision(history, old or name or "")
         second = None if new is None else _revision(history, new)
         old_side = history.version(first.id)

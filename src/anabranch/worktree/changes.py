@@ -59,7 +59,8 @@ def _is_regrouped(table: Table, base: Version, ignored: Ignored) -> bool:
         row = base.trees.link(base.links, node.link_id)
         if row is not None:
             shown.pop(node.link_id, None)
-            if row.names != node.links - hidden[node.link_id]:
+            count = node.links - hidden[node.link_id]
+            if row.names != count and max(row.names, count) > 1:  # one name is no group
                 return True
     dead = table.dead_links if table.frozen is None else table.dead_links | table.frozen.dead_links
     groups = {frozenset(base.trees.link_names(base.links, link_id)) for link_id in dead}

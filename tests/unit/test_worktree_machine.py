@@ -355,9 +355,9 @@ class WorkingTreeMachine(RuleBasedStateMachine):
         self._write(self._find((RULES,)), item, 0, b"/" + IGNORED + b"\n")
 
     def _has_ignored(self) -> bool:
-        return IGNORED in self._last_names()
+        return IGNORED in self._committed_names()
 
-    def _last_names(self) -> set[bytes]:
+    def _committed_names(self) -> set[bytes]:
         return set(self.state.committed.children) if self.state.committed is not None else set()
 
     @rule(pick=picks)
@@ -493,8 +493,9 @@ class WorkingTreeMachine(RuleBasedStateMachine):
         path = () if whole or not places else places[pick % len(places)]
         if RULES in chosen.root.children and self._has_ignored():
             return
-        made = self.commit is not None and self.commit.number is not None and self.commit.state is self.state
-        if made and RULES in {*self.model.root.children, *chosen.root.children, *self._last_names()}:
+        commit = self.commit
+        made = commit is not None and commit.number is not None and commit.state is self.state
+        if made and RULES in {*self.model.root.children, *chosen.root.children, *self._committed_names()}:
             return  # the new version is there, the table is just not told yet: which rules are the last ones?
         hidden = is_hidden(self.state.committed, self.model.root)
         arguments = self.state.name, self.repository.version(chosen.commit), [b"/".join(path)]

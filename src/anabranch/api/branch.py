@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, TextIO, overload
 
 from anabranch.api import files
 from anabranch.api.changes import Change, told
-from anabranch.api.opened import local
+from anabranch.api.opened import actor, local
 from anabranch.api.paths import Place, TreePath
 from anabranch.api.putting import Putting, Step
 from anabranch.api.transaction import Alone, Transaction, WriteBytes, WriteText
@@ -16,14 +16,12 @@ from anabranch.api.version import Version
 from anabranch.commit import Note, check_note
 from anabranch.errors import AnabranchError, UsageError
 from anabranch.ids import RefName
-from anabranch.repo import user_name
 from anabranch.transfer import building
 from anabranch.transfer.folder import take_folder
 from anabranch.transfer.sieve import sieve_at
 from anabranch.versions import manifests
 from anabranch.versions.diff import NOT_STORED
 from anabranch.versions.objects import Entry, EntryKind
-from anabranch.worktree.inodes import now_ns
 
 if TYPE_CHECKING:
     from anabranch.api.repository import Repository
@@ -195,7 +193,7 @@ class Branch:
         note = check_note(Note(message, author, texts))
         some = [self.path(path)._inside for path in paths] or None
         with self._opened.service() as service:
-            done = service.commit(self._name, note, _actor(), paths=some, allow_empty=allow_empty)
+            done = service.commit(self._name, note, actor(), paths=some, allow_empty=allow_empty)
         return self._repository.version(f"{done.branch}@{done.number}")
 
     def restore(self, *paths: Place, source: Version | str | None = None) -> None:
@@ -222,11 +220,10 @@ class Branch:
             raise UsageError("the top of a branch is a directory", hint="import a file as a path")
         with self._opened.intake() as (service, core):
             sieve = sieve_at(core, self._name, inside, partial(service.read, self._name))
-            done = take_folder(core, place, inside, _dress(), sieve, lambda _: None)
+            done = take_folder(core, place, inside, building.own_directory(), sieve, lambda _: None)
             if done.failed and done.version.named(inside) is None:
                 raise AnabranchError(f"{place} cannot be read: {done.failed[0][1]}")
-            kept = [b"/".join(filter(None, (inside, failed))) for failed, _ in done.failed]
-            service.restore(self._name, done.version, [inside], kept=kept)
+            service.restore(self._name, done.version, [inside], kept=done.kept)
         return [(os.fsdecode(failed), why) for failed, why in done.failed]
 
     def _restore(self, version: Version, paths: Iterable[Place], *, new_too: bool) -> None:
@@ -238,12 +235,3 @@ class Branch:
         """Do what a transaction has collected."""
         with self._opened.intake() as (service, core):
             Putting(service, core, self._name).run(steps)
-
-
-def _dress() -> Entry:
-    """How directories look that are made on the way."""
-    return building.directory(0o755, os.geteuid(), os.getegid(), now_ns())
-
-
-def _actor() -> str:
-    return user_name(os.geteuid())

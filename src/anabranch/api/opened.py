@@ -128,3 +128,8 @@ def local(path: "str | os.PathLike[str]") -> Path:
     if not isinstance(text, str) or "\0" in text:
         raise UsageError(f"{text!r} is no path of this machine")
     return Path(os.path.abspath(text))
+
+
+def actor() -> str:
+    """Who runs this process: what changes is noted under his name."""
+    return repo.user_name(os.geteuid())

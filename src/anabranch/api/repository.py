@@ -7,12 +7,11 @@ from pathlib import Path
 from anabranch import repo
 from anabranch.api.branch import Branch
 from anabranch.api.changes import Change, told
-from anabranch.api.opened import Opened, local, translated
+from anabranch.api.opened import Opened, actor, local, translated
 from anabranch.api.paths import Place
 from anabranch.api.version import Version
 from anabranch.errors import UsageError
 from anabranch.ids import ref_name
-from anabranch.repo import user_name
 from anabranch.settings import key_of
 from anabranch.worktree import ignore
 
@@ -96,12 +95,12 @@ class Repository:
         """
         version = self.branch().head if start is None else self._as_version(start)
         with self._opened.service() as service:
-            return Branch(self, service.create_branch(ref_name(name), version._found.id, _actor()).name)
+            return Branch(self, service.create_branch(ref_name(name), version._found.id, actor()).name)
 
     def rename_branch(self, old: str, new: str) -> Branch:
         """Give a branch, with what is not committed, another name. Raises NotFoundError, ExistsError, UsageError."""
         with self._opened.service() as service:
-            service.rename_branch(ref_name(old), ref_name(new), _actor())
+            service.rename_branch(ref_name(old), ref_name(new), actor())
         return self.branch(new)
 
     def delete_branch(self, name: str) -> None:
@@ -110,12 +109,12 @@ class Repository:
         Raises NotFoundError, and RefusedError for the default branch and what is not committed.
         """
         with self._opened.service() as service:
-            service.delete_branch(ref_name(name), _actor())
+            service.delete_branch(ref_name(name), actor())
 
     def restore_branch(self, name: str) -> Branch:
         """Bring a deleted branch back, where it stood. Raises NotFoundError, ExistsError."""
         with self._opened.service() as service:
-            return Branch(self, service.bring_back(ref_name(name), _actor()).name)
+            return Branch(self, service.bring_back(ref_name(name), actor()).name)
 
     def tags(self) -> dict[str, Version]:
         """All tags, by name."""
@@ -126,13 +125,13 @@ class Repository:
         """Name a version for good. Raises ExistsError, UsageError, NotFoundError."""
         target = self._as_version(version)._found.id
         with self._opened.service() as service:
-            tag = service.create_tag(ref_name(name), target, _actor())
+            tag = service.create_tag(ref_name(name), target, actor())
         return self.version(tag.name)
 
     def delete_tag(self, name: str) -> None:
         """Delete a tag. What it named stays. Raises NotFoundError."""
         with self._opened.service() as service:
-            service.delete_tag(ref_name(name), _actor())
+            service.delete_tag(ref_name(name), actor())
 
     # --- settings ---
 
@@ -140,7 +139,7 @@ class Repository:
     def settings(self) -> Mapping[str, str | int]:
         """The settings as they hold now, by key: those of `ana config`."""
         with self._opened.using() as core:
-            return {setting.key: setting.value for setting in core.configured(_actor())}
+            return {setting.key: setting.value for setting in core.configured(actor())}
 
     def set(self, key: str, value: str | int | None) -> None:
         """Change a setting, or with None go back to its default. Raises UsageError, NotFoundError for a branch."""
@@ -148,7 +147,7 @@ class Repository:
         if text is not None:
             key_of(key).read(text)
         with self._opened.service() as service:
-            service.configure(key_of(key).name, text, _actor())
+            service.configure(key_of(key).name, text, actor())
 
     # --- for the rest of the library ---
 
@@ -158,7 +157,3 @@ class Repository:
         if version._opened.path != self.path:
             raise UsageError(f"{version} is a version of another repository, {version._opened.path}")
         return version
-
-
-def _actor() -> str:
-    return user_name(os.geteuid())

@@ -27,7 +27,6 @@ from anabranch.transfer.intake import Imported
 from anabranch.transfer.sieve import Sieve, sieve_at
 from anabranch.transfer.tar import ENDINGS, take_tar
 from anabranch.versions.objects import Entry, EntryKind
-from anabranch.worktree.inodes import now_ns
 
 _SOME_FAILED = 1
 """The exit code of an import that had to leave something out."""
@@ -70,15 +69,14 @@ def import_files(
     with where.reading() as history:
         name = where.branch_to_change(history)
     inside = where.to_change(place)
-    dress = building.directory(0o755, os.geteuid(), os.getegid(), now_ns())
+    dress = building.own_directory()
     with where.service() as service:
         _check_place(service, name, inside)
         _check_fits(service, name, Path(source), place, inside)
         with Repository(where.path, sink=service) as intake:
             sieve = sieve_at(intake, name, inside, partial(service.read, name))
             done = _take(intake, source, inside, dress, sieve)
-        kept = [b"/".join(filter(None, (inside, path))) for path, _ in done.failed]
-        restored = service.restore(name, done.version, [inside], kept=kept)
+        restored = service.restore(name, done.version, [inside], kept=done.kept)
         committed = None if note is None else _commit(service, name, note, inside, done.added)
     for path, why in done.failed:
         complain(f"{show_path(os.fsencode(Path(source, os.fsdecode(path))))}: {why}")

@@ -7,10 +7,11 @@ from functools import partial
 from anabranch import report
 from anabranch.daemon.client import Service
 from anabranch.errors import NotFoundError, UsageError
-from anabranch.ids import ObjectId, RefName
+from anabranch.ids import RefName
 from anabranch.repo import Repository
 from anabranch.versions.diff import Change
 from anabranch.versions.lines import TEXT_MAX, may_tell, unified
+from anabranch.versions.trees import Version
 
 UNCOMMITTED_MAX = 64 * 1024 * 1024
 """Bytes of uncommitted files that are compared by lines: they are in memory together."""
@@ -29,9 +30,8 @@ def between(old: Side, new: Side) -> Callable[[Iterable[Change]], Iterator[str]]
     return partial(report.diff_text, lines=lines)
 
 
-def in_version(history: Repository, commit: ObjectId) -> Side:
-    """The side of a commit."""
-    version = history.version(commit)
+def in_version(history: Repository, version: Version) -> Side:
+    """The side of a version."""
     return lambda path: b"".join(history.read(version.at(path)))
 
 

@@ -228,9 +228,10 @@ def diff(
         second = None if new is None else _revision(history, new)
         old_side = history.version(first.id)
         if second is not None:
-            _check_there(typed, paths, old_side.named, history.version(second.id).named)
+            new_side = history.version(second.id)
+            _check_there(typed, paths, old_side.named, new_side.named)
             changes = renamed(_at(history.diff(first.id, second.id), paths))
-            shown = shown or lines.between(lines.in_version(history, first.id), lines.in_version(history, second.id))
+            shown = shown or lines.between(lines.in_version(history, old_side), lines.in_version(history, new_side))
             _show(str(first), str(second), changes, shown, as_json=as_json)
             return
         known = {path for path in paths if old_side.named(path) is not None}
@@ -240,7 +241,7 @@ def diff(
         found = list(renamed(_at(service.diff(first.id, name), paths)))
         working = lines.in_branch(service, name, [] if shown or as_json else found)
     with where.reading() as history:
-        shown = shown or lines.between(lines.in_version(history, first.id), working)
+        shown = shown or lines.between(lines.in_version(history, history.version(first.id)), working)
         _show(str(first), name, found, shown, as_json=as_json)
 
 

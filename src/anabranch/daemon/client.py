@@ -23,7 +23,6 @@ from anabranch.daemon import mounts
 from anabranch.daemon.interrupts import Interrupts
 from anabranch.daemon.lock import Owner
 from anabranch.daemon.protocol import (
-    READS,
     BringBack,
     Commit,
     CreateBranch,
@@ -45,6 +44,7 @@ from anabranch.daemon.protocol import (
     Working,
     decode_reply,
     encode_request,
+    is_decisive,
     receive,
     send,
     short_address,
@@ -181,7 +181,7 @@ class _Remote(Service):
                 with short_address(self._layout.socket) as address:
                     connection.connect(address)
                 send(connection, encode_request(request))
-                answer = _answer(connection, progress or unwatched, decisive=not isinstance(request, (*READS, Put)))
+                answer = _answer(connection, progress or unwatched, decisive=is_decisive(request))
             except PermissionError as error:
                 raise DeniedError(f"the daemon of {self._layout.path} belongs to another user") from error
             except OSError as error:
@@ -249,9 +249,7 @@ class _Local(Service):
         )
 
     def _ask(self, request: Request, kind: type[T], progress: Progress | None = None) -> T:
-        with Interrupts(
-            not isinstance(request, (*READS, Put))
-        ) as interrupts:  # what is made is told, and a commit is not cut in two
+        with Interrupts(is_decisive(request)) as interrupts:  # what is made is told, and a commit is not cut in two
 
             def going_on(done: int, total: int) -> None:
                 interrupts.check()

@@ -166,6 +166,11 @@ READS = (Status, Ignored, Diff, Look, Listing, Read, Ping)
 """What changes nothing."""
 
 
+def is_decisive(request: Request) -> bool:
+    """Whether a request changes what others see: then Ctrl-C must not leave anybody in doubt."""
+    return not isinstance(request, (*READS, Put))
+
+
 class Envelope(msgspec.Struct, frozen=True):
     """A request as it travels."""
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from anabranch.errors import UsageError
 from anabranch.ids import CONTROL_NAME
 from anabranch.transfer.sieve import Sieve
-from anabranch.versions.objects import LINK_ID_SIZE, Entry, EntryKind, LinkRow
+from anabranch.versions.objects import Entry, EntryKind, LinkRow, fresh_link_id
 from anabranch.versions.trees import EMPTY_TREE, NAME_MAX, Trees, Version
 from anabranch.worktree.ignore import NAME as RULES
+from anabranch.worktree.inodes import now_ns
 
 
 @dataclass(slots=True)
@@ -175,11 +176,11 @@ def _directories(directory: _Directory) -> Iterator[_Directory]:
     return (child for child in directory.children.values() if isinstance(child, _Directory))
 
 
+def own_directory() -> Entry:
+    """How directories look that are made on the way: this process's, and of now."""
+    return directory(0o755, os.geteuid(), os.getegid(), now_ns())
+
+
 def directory(mode: int, uid: int, gid: int, mtime_ns: int) -> Entry:
     """How a directory looks; what is in it comes later."""
     return Entry(EntryKind.DIRECTORY, mode, uid, gid, mtime_ns, content=EMPTY_TREE)
-
-
-def fresh_link_id() -> bytes:
-    """An id for a file with several names."""
-    return os.urandom(LINK_ID_SIZE)

@@ -15,21 +15,21 @@ from types import TracebackType
 from anabranch.errors import UsageError
 from anabranch.repo import Repository
 from anabranch.settings import ON, XATTR
-from anabranch.transfer.building import Building, fresh_link_id
+from anabranch.transfer.building import Building
 from anabranch.transfer.sieve import Sieve
 from anabranch.versions import xattrs
 from anabranch.versions.manifests import EMPTY, Stored
-from anabranch.versions.objects import KIND_OF_TYPE, Entry, EntryKind, Form, Tag
+from anabranch.versions.objects import KIND_OF_TYPE, Entry, EntryKind, Form, Tag, fresh_link_id
 from anabranch.versions.trees import EMPTY_TREE, Version
 from anabranch.versions.xattrs import NO_XATTRS, Xattrs
 from anabranch.worktree.ignore import SIZE_MAX as RULES_MAX
 from anabranch.worktree.ingest import Ingest
+from anabranch.worktree.tree import TIME_MAX
 
 THREADS = 4
 SMALL = 1024 * 1024
 """Files up to this many bytes are read whole; the chunks of larger ones are compressed by several threads."""
 _OWNER_MAX = 0xFFFFFFFF
-_TIME_MAX = (1 << 63) - 1
 _TARGET_LIMIT = 4096
 """PATH_MAX: one byte less is a path."""
 _WAITING = 32
@@ -52,6 +52,8 @@ class Imported:
     added: int
     """Bytes that were new to the store."""
     failed: Failed
+    kept: list[bytes]
+    """Where the failed ones are in the branch: what is there stays."""
     left_out: int
     """How many paths were ignored; a directory counts once."""
 
@@ -197,7 +199,8 @@ class Intake:
         self._repository.objects.flush()
         counts = self._counts
         added = sum(ingest.added for ingest in self._ingests)
-        return Imported(version, counts.files, counts.size, added, counts.failed, self.left_out)
+        kept = [self.place(path) for path, _ in counts.failed]
+        return Imported(version, counts.files, counts.size, added, counts.failed, kept, self.left_out)
 
     def _text(self, entry: Entry) -> bytes:
         return b"".join(self._repository.read(entry))[:RULES_MAX]
@@ -229,9 +232,10 @@ class Intake:
 def entry_of(of: "Attributes", stored: Stored = EMPTY, target: bytes = b"") -> Entry:
     """The entry of what stat(2), or a tar header, describes. Raises UsageError on what no entry can be."""
     kind = KIND_OF_TYPE[stat.S_IFMT(of.mode)]
-    mtime_ns = min(max(of.mtime_ns, -_TIME_MAX - 1), _TIME_MAX)  # as filesystems do it with times that they cannot keep
+    mtime_ns = min(max(of.mtime_ns, -TIME_MAX - 1), TIME_MAX)  # as filesystems do it with times that they cannot keep
     common = (kind, stat.S_IMODE(of.mode), of.uid, of.gid, mtime_ns)
-    extra = of.xattrs.tags() or None
+    tags = of.xattrs.tags()
+    extra = tags or None
     if kind is EntryKind.FILE:
         return Entry(*common, stored.size, stored.form, stored.content, extra)
     if kind is EntryKind.SYMLINK:
@@ -241,7 +245,7 @@ def entry_of(of: "Attributes", stored: Stored = EMPTY, target: bytes = b"") -> E
     if kind is EntryKind.DIRECTORY:
         return Entry(*common, content=EMPTY_TREE, extra=extra)
     device: dict[int, int | bytes] = {Tag.DEVICE: of.device} if of.device else {}
-    return Entry(*common, extra=device | of.xattrs.tags() or None)
+    return Entry(*common, extra=device | tags or None)
 
 
 @dataclass(frozen=True, slots=True)

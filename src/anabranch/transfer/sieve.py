@@ -15,24 +15,20 @@ from anabranch.worktree.ignore import NAME, SIZE_MAX, Rules
 class Sieve:
     """The rules in a directory of what is imported; paths count from the top of the branch."""
 
-    def __init__(self, rules: Rules, tracked: Callable[[bytes], bool], *, all_new: bool = False) -> None:
+    def __init__(self, rules: Rules, tracked: Callable[[bytes], bool]) -> None:
         self._rules = rules
         self._tracked = tracked
-        self._all_new = all_new
-        """Whether everything new in it is left out."""
 
     def within(self, directory: bytes, text: bytes | None) -> "Sieve":
         """The rules in a directory that has such a file, or none."""
-        if text is None:
-            return self
-        return Sieve(self._rules.within(directory, text), self._tracked, all_new=self._all_new)
+        return Sieve(self._rules.within(directory, text), self._tracked)
 
     def passed(self, path: bytes, *, is_directory: bool) -> "Sieve | None":
         """Nothing for what is left out; else the rules that hold in it, if it is a directory."""
-        matches = self._all_new or (bool(self._rules) and self._rules.ignores(path, directory=is_directory))
+        matches = self._rules.ignores(path, directory=is_directory)
         if matches and not self._tracked(path):
             return None
-        return Sieve(self._rules, self._tracked, all_new=matches)
+        return Sieve(self._rules.below(matches), self._tracked)
 
 
 def sieve_at(repository: Repository, branch: RefName, place: bytes, read: Callable[[bytes, int, int], bytes]) -> Sieve:

@@ -4,6 +4,7 @@ Canonical bytes are MessagePack in its shortest form, arrays of fields in the or
 "Commit"). Two equal values have equal bytes, so equal ids. A value that breaks a rule of the format cannot be made.
 """
 
+import os
 import stat
 from enum import IntEnum
 from typing import Annotated
@@ -158,6 +159,11 @@ class Commit(msgspec.Struct, array_like=True, frozen=True):
 ENTRY: Codec[Entry] = Codec(Entry, "an entry")
 LINK_ROW: Codec[LinkRow] = Codec(LinkRow, "a hard link's row")
 COMMIT: Codec[Commit] = Codec(Commit, "a commit")
+
+
+def fresh_link_id() -> bytes:
+    """An id for a file with several names."""
+    return os.urandom(LINK_ID_SIZE)
 
 
 def put_commit(objects: ObjectStore, commit: Commit) -> ObjectId:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from anabranch.versions.contents import Contents
+from anabranch.versions.contents import Contents, NotLoaded
 from anabranch.versions.manifests import Stored
 
 MEMORY_MAX = 64 * 1024
@@ -318,3 +318,12 @@ class OverlayContent:
 
 
 Content = StoredContent | MemoryContent | OverlayContent
+
+
+def read_waiting(content: Content, sources: Sources, offset: int, length: int) -> bytes:
+    """A range of a content, cut off at its end, waiting for the disk."""
+    while True:
+        try:
+            return content.read(sources, offset, length)
+        except NotLoaded as missing:
+            sources.contents.load(missing.chunks)

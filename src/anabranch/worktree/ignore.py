@@ -10,10 +10,9 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from anabranch.versions import manifests
-from anabranch.versions.contents import NotLoaded
 from anabranch.versions.objects import Entry, EntryKind
 from anabranch.versions.trees import EMPTY_TREE, Version
-from anabranch.worktree.content import Content, Sources, StoredContent
+from anabranch.worktree.content import Content, Sources, StoredContent, read_waiting
 from anabranch.worktree.inodes import Node
 from anabranch.worktree.sides import Pair, Side, is_directory, side_at
 from anabranch.worktree.table import Table
@@ -43,20 +42,27 @@ _temporary/
 class Rules:
     """The patterns that hold in one directory: its own, over those of the directories above."""
 
-    def __init__(self, levels: "tuple[tuple[int, GitIgnoreSpec], ...]" = ()) -> None:
+    def __init__(self, levels: "tuple[tuple[int, GitIgnoreSpec], ...]" = (), *, everything: bool = False) -> None:
         self._levels = levels
         """Length of the directory's path with its slash, and its patterns; the deepest first."""
+        self._everything = everything
+        """Whether the directory matches itself, or is in one that does."""
 
-    def __bool__(self) -> bool:
-        return bool(self._levels)
-
-    def within(self, directory: bytes, text: bytes) -> "Rules":
-        """The rules in a directory that has such a file."""
+    def within(self, directory: bytes, text: bytes | None) -> "Rules":
+        """The rules in a directory that has such a file, or none."""
+        if text is None:
+            return self
         start = len(directory) + 1 if directory else 0
-        return Rules(((start, _compiled(text)), *self._levels))
+        return Rules(((start, _compiled(text)), *self._levels), everything=self._everything)
+
+    def below(self, matches: bool) -> "Rules":
+        """The rules that a directory in this one begins with, when it matches or does not."""
+        return self if matches == self._everything else Rules(self._levels, everything=matches)
 
     def ignores(self, path: bytes, *, directory: bool) -> bool:
         """Whether a path below matches. The nearest file that says something of it decides."""
+        if self._everything:
+            return True
         for start, spec in self._levels:
             found = spec.check_file(path[start:].decode(errors="surrogateescape") + "/" * directory).include
             if found is not None:
@@ -91,11 +97,7 @@ def patterns(side: Node | Entry | None, sources: Sources) -> bytes | None:
     if side is None or side.kind is not EntryKind.FILE:
         return None
     content: Content = StoredContent(manifests.of(side)) if isinstance(side, Entry) else side.content
-    while True:
-        try:
-            return content.read(sources, 0, SIZE_MAX)
-        except NotLoaded as missing:
-            sources.contents.load(missing.chunks)
+    return read_waiting(content, sources, 0, SIZE_MAX)
 
 
 class Ignored:
@@ -109,16 +111,15 @@ class Ignored:
         self._table = table
         self._base = base
         self._sources = sources
-        self._known: dict[bytes, tuple[Rules, bool]] = {}
-        """By directory: the rules in it, and whether everything new in it is ignored."""
+        self._known: dict[bytes, Rules] = {}
+        """By directory."""
 
     def hides(self, path: bytes, side: Side) -> bool:
         """Whether what is at a path stays out of commits."""
         if not path or not isinstance(side, Node):
             return False
         directory, _, name = path.rpartition(b"/")
-        rules, all_new = self._within(directory)
-        matches = all_new or rules.ignores(path, directory=is_directory(side))
+        matches = self._within(directory).ignores(path, directory=is_directory(side))
         return matches and self._base.named(path) is None and not self._came_along(directory, name)
 
     def _came_along(self, directory: bytes, name: bytes) -> bool:
@@ -132,7 +133,7 @@ class Ignored:
         """Whether a path that an older version lacks stays out of commits."""
         return pair[1] is None and self.hides(pair[0], pair[2])
 
-    def _within(self, directory: bytes) -> tuple[Rules, bool]:
+    def _within(self, directory: bytes) -> Rules:
         missing = [directory]
         while missing[-1] and missing[-1] not in self._known:  # a loop: paths may be deeper than Python's stack
             missing.append(missing[-1].rpartition(b"/")[0])
@@ -141,9 +142,9 @@ class Ignored:
                 self._known[path] = self._look(path)
         return self._known[directory]
 
-    def _look(self, directory: bytes) -> tuple[Rules, bool]:
-        rules, all_new = self._known[directory.rpartition(b"/")[0]] if directory else (Rules(), False)
-        all_new = all_new or (bool(rules) and rules.ignores(directory, directory=True))
-        place = directory + b"/" + NAME if directory else NAME
-        text = patterns(self._rules_at(place), self._sources)
-        return (rules if text is None else rules.within(directory, text)), all_new
+    def _look(self, directory: bytes) -> Rules:
+        rules, place = Rules(), NAME
+        if directory:
+            above, place = self._known[directory.rpartition(b"/")[0]], directory + b"/" + NAME
+            rules = above.below(above.ignores(directory, directory=True))
+        return rules.within(directory, patterns(self._rules_at(place), self._sources))

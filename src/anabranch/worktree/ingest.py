@@ -11,10 +11,17 @@ from concurrent.futures import Executor
 from anabranch.store.chunker import MAX_SIZE, cut
 from anabranch.store.chunks import ChunkStore
 from anabranch.versions import manifests
-from anabranch.versions.contents import NotLoaded
 from anabranch.versions.manifests import EMPTY, ZERO, Piece, Splice, Stored
 from anabranch.versions.objects import INLINE_MAX, Form
-from anabranch.worktree.content import Content, MemoryContent, OverlayContent, Ranges, Sources, StoredContent
+from anabranch.worktree.content import (
+    Content,
+    MemoryContent,
+    OverlayContent,
+    Ranges,
+    Sources,
+    StoredContent,
+    read_waiting,
+)
 
 WINDOW = 4 * 1024 * 1024
 _FIRST_WINDOW = 2 * MAX_SIZE
@@ -129,11 +136,7 @@ class Ingest:
         return Piece(identity, len(chunk), 1)
 
     def _read(self, content: Content, offset: int, length: int) -> bytes:
-        while True:
-            try:
-                return content.read(self._sources, offset, length)
-            except NotLoaded as missing:
-                self._sources.contents.load(missing.chunks)
+        return read_waiting(content, self._sources, offset, length)
 
 
 class _Old:

@@ -78,6 +78,7 @@ class _Planner:
         self._plan = Plan()
         self._named_all_the_same: set[bytes] = set()
         """Paths that would stay, were they not asked for."""
+        self._spared: dict[bytes, bool] = {}
         self._broken: set[bytes] = set()
         """Link ids of the version whose names are not all those of one file."""
 
@@ -158,8 +159,11 @@ class _Planner:
 
     def _spares(self, path: bytes, side: Side) -> bool:
         """Whether a directory that the version lacks has something in it that stays; then the rest goes one by one."""
-        if path in self._named_all_the_same:
-            return False
+        if path not in self._spared:
+            self._spared[path] = path not in self._named_all_the_same and self._holds_kept(path, side)
+        return self._spared[path]
+
+    def _holds_kept(self, path: bytes, side: Side) -> bool:
         todo = [(path, side)]
         for above, directory in todo:  # grows while it is walked
             for name, child in changed_children(self._table, directory):

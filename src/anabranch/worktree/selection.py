@@ -56,8 +56,6 @@ class _Place:
     was: Entry | None
     """The directory that the base commit has there."""
     rules: Rules
-    all_new: bool = False
-    """Whether everything new in it is ignored."""
     whole: bool = True
     """Whether all of it is asked for."""
 
@@ -110,8 +108,7 @@ class _Division:
         return side is not None
 
     def _rules(self, above: Rules, path: bytes, node: Node) -> Rules:
-        text = patterns(_child(self.frozen, self.base, node, NAME), self.sources)
-        return above if text is None else above.within(path, text)
+        return above.within(path, patterns(_child(self.frozen, self.base, node, NAME), self.sources))
 
     def _directory(self, place: _Place) -> Iterator[_Place]:
         """Divide the changes of a directory; yields those below that are to be divided in turn."""
@@ -128,7 +125,7 @@ class _Division:
             asked = place.whole or path in (self.paths or ())
             below = None if child == WHITEOUT else self.frozen.nodes[child]
             is_directory = below is not None and below.kind is EntryKind.DIRECTORY
-            matches = place.all_new or (bool(place.rules) and place.rules.ignores(path, directory=is_directory))
+            matches = place.rules.ignores(path, directory=is_directory)
             is_new = below is not None and was is None and _lookup(self.base, node.base, name) is None
             if (is_new and matches) or not (asked or (is_directory and path in self.above)):
                 self._leave(node, name, child)
@@ -136,7 +133,7 @@ class _Division:
             kept[name] = child
             if below is not None and is_directory:
                 before = was if was is not None and was.kind is EntryKind.DIRECTORY else None
-                yield _Place(path, below, before, self._rules(place.rules, path, below), matches, asked)
+                yield _Place(path, below, before, self._rules(place.rules.below(matches), path, below), asked)
             elif below is not None:
                 self.kept[child] = below
         self._keep(place, kept)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from anabranch.ids import ObjectId
 from anabranch.versions import xattrs
-from anabranch.versions.objects import Entry, EntryKind
+from anabranch.versions.objects import Entry, EntryKind, fresh_link_id
 from anabranch.versions.xattrs import Values, Xattrs
 from anabranch.worktree.content import MEMORY_MAX, Content, MemoryContent, OverlayContent, Sources, StoredContent
 from anabranch.worktree.inodes import DIRECTORY_SIZE, Attributes, Inode, Node, now_ns
@@ -152,7 +152,7 @@ class WorkingTree:
         node = self.table.own(ino)
         directory = self.table.own(parent)
         if not node.link_id:
-            self.table.make_link(ino, os.urandom(16))
+            self.table.make_link(ino, fresh_link_id())
         node.links += 1
         self._space.pending += ROW
         node.ctime_ns = self._now()

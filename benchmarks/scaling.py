@@ -15,13 +15,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from anabranch.commit import Note
 from anabranch.ids import ObjectId
+from anabranch.merging.proposal import Propose, conclude
+from anabranch.moves import Move
 from anabranch.repo import Repository
+from anabranch.versions.merge import unresolved
 from anabranch.versions.objects import EntryKind, Tag, get_commit
+from anabranch.versions.refs import Operation
 from benchmarks.branch import MAIN, WHO, OpenBranch
 from benchmarks.scenarios import expect
 from benchmarks.timing import Stopwatch
 
+FEW = 10  # changes on each side of a merge
 MANY = 1000  # changes of a large commit, and folders of a spread repository
 LOG_ROWS = 1000
 
@@ -31,10 +37,11 @@ _PAGE = 4096
 
 COMMIT, COMMIT_MANY = "commit of 1 change", f"commit of {MANY:,} changes"
 DIFF, DIFF_MANY = "diff of 1 change", f"diff of {MANY:,} changes"
+DIFF_FEW, MERGE = f"diff of {FEW} changes", f"merge of {FEW} changes"
 BRANCH, LOOK_UP = "branch", "look-up by time"
 FSYNC, TRANSACTION = "write + fsync", "SQLite transaction"
 PEERS = (FSYNC, TRANSACTION)
-CASES = (COMMIT, COMMIT_MANY, DIFF, DIFF_MANY, BRANCH, LOOK_UP, *PEERS)
+CASES = (COMMIT, COMMIT_MANY, DIFF, DIFF_MANY, DIFF_FEW, MERGE, BRANCH, LOOK_UP, *PEERS)
 
 
 @dataclass(slots=True)
@@ -106,12 +113,13 @@ class ScalingRepository:
     def round(self, measures: dict[str, Measure]) -> None:
         """Measure everything once, the peers right beside what they are compared with."""
         with self._timed(measures[COMMIT]):
-            self._commit(1)
+            self._commit(self._some(1))
         self._peers(measures[FSYNC], measures[TRANSACTION])
         self._diff(measures[DIFF], 1)
         with self._timed(measures[COMMIT_MANY]):
-            self._commit(MANY)
+            self._commit(self._some(MANY))
         self._diff(measures[DIFF_MANY], MANY)
+        self._merge(measures[DIFF_FEW], measures[MERGE])
         self._branches += 1
         with self._timed(measures[BRANCH]):
             self._branch.repository.create_branch(f"other{self._branches}", self._new, WHO)
@@ -129,12 +137,32 @@ class ScalingRepository:
 
     # --- measuring ---
 
-    def _commit(self, changes: int) -> None:
-        for number in self._rng.sample(range(self.place.files), changes):
+    def _some(self, count: int) -> list[int]:
+        return self._rng.sample(range(self.place.files), count)
+
+    def _commit(self, numbers: list[int]) -> None:
+        for number in numbers:
             self._branch.write(self._branch.find(*self.place.path(number)), 0, self._content())
         committed = self._branch.commit()
-        expect("the number of files of a commit", committed.files, changes)
+        expect("the number of files of a commit", committed.files, len(numbers))
         self._old, self._new = self._new, committed.id
+        self._branch.forget()
+
+    def _merge(self, diff: Measure, merge: Measure) -> None:
+        """Two versions that were made of one, of other files each."""
+        repository, numbers, base = self._branch.repository, self._some(2 * FEW), self._new
+        self._commit(numbers[:FEW])
+        self._diff(diff, FEW)
+        theirs = repository.resolve(f"@{self._new.hex()}")
+        self._move(Move(repository.refs.get(MAIN).number, base, Operation.RESET))
+        self._commit(numbers[FEW:])
+        with self._timed(merge):
+            proposal = Propose(repository, MAIN, unresolved).merge(theirs)
+            self._move(conclude(repository, proposal, Note(""), WHO.actor))
+        expect("the number of files of a merge", len(proposal.changes), FEW)
+
+    def _move(self, wanted: Move) -> None:
+        self._new = self._branch.repository.move(MAIN, wanted, WHO).id
         self._branch.forget()
 
     def _peers(self, fsync: Measure, transaction: Measure) -> None:

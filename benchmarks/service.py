@@ -19,13 +19,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import data
-from benchmarks.branch import OpenBranch
 from benchmarks.command import at_least, describe_machine, progress, run_command, wide_console, workspace
 from benchmarks.errors import UsageError
 from benchmarks.filesystems import OURS, PLAIN, AnabranchMount, Filesystem, PlainDirectory
 from benchmarks.rounds import at_work, limited
-from benchmarks.scaling import MANY, Place, fill
 from benchmarks.scenarios import expect
 from benchmarks.timing import Stopwatch
 
@@ -34,7 +31,7 @@ _APPENDED = 4096
 _FILES_A_FOLDER = 200
 _PART_SECONDS = 3600  # then the daemon is taken for hung, and killed
 
-CREATING, WAITING, SYNCING, MEMORY = "creating", "waiting", "syncing", "memory"
+CREATING, WAITING, SYNCING = "creating", "waiting", "syncing"
 NEW_FILE, APPEND = "a new file of 1 KiB", "4 KiB appended"
 
 
@@ -63,23 +60,12 @@ class Syncing:
 
 
 @dataclass(slots=True)
-class Memory:
-    """The daemon's, in MiB: mounted, at its peak, after the walk."""
-
-    files: int
-    mounted: float
-    peak: float
-    final: float
-
-
-@dataclass(slots=True)
 class Found:
     """All figures; a part that was not asked for has none."""
 
     creating: Creating = field(default_factory=Creating)
     waiting: Waiting = field(default_factory=Waiting)
     syncing: dict[str, Syncing] = field(default_factory=lambda: {NEW_FILE: Syncing(), APPEND: Syncing()})
-    memory: list[Memory] = field(default_factory=list)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,7 +81,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--creates", type=at_least(1), default=5000, metavar="N", help="files created when idle")
     parser.add_argument("--commits", type=at_least(1), default=200, metavar="N", help="beside a writer")
     parser.add_argument("--syncs", type=at_least(1), default=300, metavar="N", help="of each kind")
-    parser.add_argument("--files", type=at_least(MANY), default=1_000_000, metavar="N", help="to walk over")
     parser.add_argument("--only", nargs="+", choices=list(_PARTS), default=list(_PARTS), help="parts")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     work = Path(tempfile.gettempdir())
@@ -116,7 +101,7 @@ def _run(options: argparse.Namespace, messages: Console) -> None:
         finally:
             _print(wide_console(), found, str(machine["disk"]))
         if options.json:
-            counts = ("rounds", "changes", "creates", "commits", "syncs", "files")
+            counts = ("rounds", "changes", "creates", "commits", "syncs")
             method = machine | {name: getattr(options, name) for name in counts}
             document = {"format": 1, "method": method} | asdict(found)
             options.json.write_text(json.dumps(document, indent=2) + "\n")
@@ -285,52 +270,8 @@ def _timed(seconds: list[float]) -> Iterator[None]:
     seconds.append(time.perf_counter() - begun)
 
 
-# --- memory ---
-
-
-def _memory(mount: AnabranchMount, options: argparse.Namespace, found: Found, say: Callable[[str], None]) -> None:
-    place = Place(options.files, MANY)
-    say(f"committing {place.files:,} files in {place.folders:,} folders")
-    mount.fill(lambda repository: _fill(repository, place))
-    before, _ = _resident(mount)
-    say("looking at each")
-    expect("the number of files seen", _walk(str(mount.tree)), place.files)
-    final, peak = _resident(mount)
-    found.memory.append(Memory(place.files, before, peak, final))
-
-
-def _fill(repository: Path, place: Place) -> None:
-    branch = OpenBranch(repository)
-    try:
-        rng = random.Random(data.SEED)
-        fill(branch, place, lambda: rng.randbytes(32))
-    finally:
-        branch.close()
-
-
-def _walk(folder: str) -> int:
-    """As `find -ls`; the number of files."""
-    files, folders = 0, []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            entry.stat(follow_symlinks=False)
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(entry.path)
-            else:
-                files += 1
-    return files + sum(map(_walk, folders))
-
-
-def _resident(mount: AnabranchMount) -> tuple[float, float]:
-    """MiB of memory of the daemon: now, and at most since it has been mounted."""
-    lines = Path(f"/proc/{mount.daemon()}/status").read_text().splitlines()
-    values = dict(line.split(":", 1) for line in lines)
-    now, peak = (int(values[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
-    return now, peak
-
-
 _PARTS: dict[str, Callable[[AnabranchMount, argparse.Namespace, Found, Callable[[str], None]], None]] = {
-    CREATING: _creating, WAITING: _waiting, SYNCING: _syncing, MEMORY: _memory,
+    CREATING: _creating, WAITING: _waiting, SYNCING: _syncing,
 }  # fmt: skip
 
 
@@ -345,10 +286,6 @@ def _print(console: Console, found: Found, disk: str) -> None:
         table.add_column(head, justify="right", no_wrap=True)
     for row in (*_creating_rows(found.creating), *_waiting_rows(found.waiting), *_syncing_rows(found.syncing, disk)):
         table.add_row(*row)
-    for memory in found.memory:
-        for name, value in (("mounted", memory.mounted), ("peak", memory.peak), ("after", memory.final)):
-            aim = "under 300" if memory.files == 1_000_000 and name != "mounted" else "-"
-            table.add_row(f"walk of {memory.files:,} files: {name}", "MiB", f"{value:,.0f}", "-", "-", aim)
     if table.row_count:
         console.print(table)
 

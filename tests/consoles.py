@@ -112,7 +112,9 @@ def _session(commands: list[str], home: Path) -> list[str]:
 def _clear_away(home: Path) -> None:
     for known in mounts.all_mounts():
         if known.directory.is_relative_to(home):
-            subprocess.run(["fusermount3", "-uz", known.directory], check=False)
+            ended = subprocess.run([ANA, "umount", known.directory], cwd="/", capture_output=True, check=False)
+            if ended.returncode != 0:  # else the daemon has ended, too, and writes nothing more
+                subprocess.run(["fusermount3", "-uz", known.directory], check=False)
 
 
 def rewritten(document: str) -> str:

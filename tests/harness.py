@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from anabranch.daemon import mounts
 from anabranch.daemon.lock import owner
@@ -124,10 +125,15 @@ def snapshot(directory: Path, *, inodes: bool = False) -> dict[str, tuple[Any, .
     return rows
 
 
+def below(directory: Path) -> list[Path]:
+    """All paths in a directory, in order. Path.rglob, up to Python 3.11.3, fails at a link to too long a name."""
+    found = (Path(parent, name) for parent, folders, files in os.walk(directory) for name in (*folders, *files))
+    return sorted(found)
+
+
 def pin_times(directory: Path) -> None:
     """Give everything in a directory, and itself, a modification time of its own that no clock has a part in."""
-    paths = [directory, *sorted(directory.rglob("*"))]
-    for number, path in enumerate(paths):
+    for number, path in enumerate([directory, *below(directory)]):
         os.utime(path, ns=(number, 1_600_000_000_123_456_789 + number), follow_symlinks=False)
 
 
@@ -297,6 +303,17 @@ def shell(command: str, cwd: Path, program: str = "/bin/sh") -> Completed:
     return subprocess.run(
         [program, "-c", command], cwd=cwd, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
+
+
+def in_a_namespace(commands: str, *arguments: str | Path) -> Completed:
+    """Run a shell script as root with mounts of its own; skipped where that is not allowed."""
+    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    if subprocess.run(["unshare", *user, "--mount", "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("this machine allows no mount namespaces")
+    return subprocess.run(
+        ["unshare", *user, "--mount", "/bin/sh", "-ec", commands, "sh", *arguments],
+        capture_output=True, text=True, timeout=PATIENCE, check=False, cwd="/",
+    )  # fmt: skip
 
 
 def python(code: str, *arguments: str | Path, cwd: Path = Path("/"), **named: Any) -> subprocess.Popen[str]:

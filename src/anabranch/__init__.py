@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 __all__ = [
-    "AmbiguousError", "AnabranchError", "Branch", "BranchPath", "Change", "ConflictError", "DaemonError",
-    "DamagedError", "DeniedError", "ExistsError", "FormatError", "NotFoundError", "NothingToCommitError",
-    "RefusedError", "Repository", "Stat", "Transaction", "UsageError", "Version", "VersionPath", "__version__",
+    "AmbiguousError", "AnabranchError", "Branch", "BranchPath", "Change", "Conflict", "ConflictError", "DaemonError",
+    "DamagedError", "DeniedError", "ExistsError", "FormatError", "MergeConflictError", "NotFoundError",
+    "NothingToCommitError", "RefusedError", "Repository", "Stat", "Transaction", "UsageError", "Version", "VersionPath",
+    "__version__",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
     from anabranch.api.branch import Branch, BranchPath
-    from anabranch.api.changes import Change
+    from anabranch.api.changes import Change, Conflict
     from anabranch.api.paths import Stat
     from anabranch.api.repository import Repository
     from anabranch.api.transaction import Transaction
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         DeniedError,
         ExistsError,
         FormatError,
+        MergeConflictError,
         NotFoundError,
         NothingToCommitError,
         RefusedError,
@@ -33,8 +35,9 @@ if TYPE_CHECKING:
     )
 else:
     _HOMES = {
-        "Branch": "api.branch", "BranchPath": "api.branch", "Change": "api.changes", "Repository": "api.repository",
-        "Stat": "api.paths", "Transaction": "api.transaction", "Version": "api.version", "VersionPath": "api.version",
+        "Branch": "api.branch", "BranchPath": "api.branch", "Change": "api.changes", "Conflict": "api.changes",
+        "Repository": "api.repository", "Stat": "api.paths", "Transaction": "api.transaction", "Version": "api.version",
+        "VersionPath": "api.version",
     }  # fmt: skip
 
     def __getattr__(name: str) -> object:

@@ -6,6 +6,9 @@ message for people and, where there is something to do, a hint that says what to
 
 import errno as _errno
 
+NO_ROOM = "make room on that disk, then try again"
+"""The hint for every ENOSPC."""
+
 
 class AnabranchError(Exception):
     """Base of every error that Anabranch raises on purpose."""
@@ -65,6 +68,12 @@ class ConflictError(RefusedError):
     errno = _errno.EAGAIN
 
 
+class MergeConflictError(RefusedError):
+    """Two sides of a merge disagree, and nobody has said which is right."""
+
+    errno = _errno.ENOTEMPTY
+
+
 class DeniedError(RefusedError):
     """The machine does not let us: permissions, a missing program or device."""
 
@@ -89,7 +98,7 @@ BY_NAME: dict[str, type[AnabranchError]] = {
     cls.__name__: cls
     for cls in (
         AnabranchError, NotFoundError, NothingToCommitError, UsageError, RefusedError, AmbiguousError, ExistsError,
-        ConflictError, DeniedError, DamagedError, FormatError, DaemonError,
+        ConflictError, MergeConflictError, DeniedError, DamagedError, FormatError, DaemonError,
     )
 }  # fmt: skip
 """How an error crosses the daemon's socket: by the name of its class."""

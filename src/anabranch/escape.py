@@ -1,6 +1,7 @@
 """Names and messages as people may see them: nothing in them moves a cursor, or shows them other than they are."""
 
 import re
+from collections.abc import Sequence
 
 _UNSAFE = "\x7f-\x9f\u2028-\u202e\u2066-\u2069"
 """Control characters beyond ASCII's first 32, ends of lines, and what turns the direction of the text after it."""
@@ -32,3 +33,9 @@ def _escape(code: int) -> str:
     if 0xDC80 <= code <= 0xDCFF:
         return f"\\x{code - 0xDC00:02x}"
     return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}"  # \x85 is a byte that is not UTF-8
+
+
+def show_paths(paths: Sequence[bytes], most: int = 10) -> str:
+    """The first of some paths, and how many more there are; the top is `.`."""
+    more = f" and {len(paths) - most} more" if len(paths) > most else ""
+    return ", ".join(show_path(path) or "." for path in paths[:most]) + more

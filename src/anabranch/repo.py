@@ -1,4 +1,4 @@
-"""Repository: the facade over store, history and working trees.
+"""Repository: the facade over history and working trees; what all may read is in history.py.
 
 Thin: it opens, closes, and puts the rooms' own calls in order. Reading is free for every process; a writable repository
 belongs to one process (daemon/lock.py), and its working trees to one thread of it. Steps that may run in any other
@@ -7,28 +7,30 @@ thread say so; a commit is taken apart into such steps, so that a daemon can go 
 
 import contextlib
 import errno
+import logging
 import os
 import pwd
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
 from pathlib import Path
-from typing import Protocol
 
-from anabranch.commit import Builder, Commits, Committed, Note, Progress
-from anabranch.errors import DamagedError, DeniedError, NotFoundError, RefusedError, UsageError
-from anabranch.ids import ObjectId, RefName, parse_revision, ref_name
-from anabranch.settings import COMPRESSION, DEFAULT_BRANCH, KEYS, ON, XATTR, Setting, Settings, key_of
+from anabranch.candidate import Builder, Progress
+from anabranch.commit import Commits, Committed, Note
+from anabranch.errors import DamagedError, NotFoundError, RefusedError, UsageError
+from anabranch.history import History, Sink
+from anabranch.ids import ObjectId, RefName, ref_name
+from anabranch.moves import Look, Move, Moved, Moves, Step
+from anabranch.settings import COMPRESSION, DEFAULT_BRANCH, ON, XATTR, Setting, Settings, key_of
+from anabranch.store import daily, private
 from anabranch.store import layout as layouts
 from anabranch.store.chunks import ChunkStore
 from anabranch.store.env import Environment
-from anabranch.store.meta import TABLES, WORKTREES, ObjectStore, Rows
-from anabranch.versions import manifests, xattrs
-from anabranch.versions.contents import Contents, NotLoaded
-from anabranch.versions.diff import Change, diff
+from anabranch.store.meta import NAMES, NODES, SETTINGS, TABLES, WORKTREES, ObjectStore, Rows
+from anabranch.versions.contents import NotLoaded
+from anabranch.versions.diff import Change
 from anabranch.versions.objects import Commit, Entry, EntryKind, get_commit, put_commit
 from anabranch.versions.refs import Operation, Ref, Refs, Who
 from anabranch.versions.trees import EMPTY_TREE, Trees, Version
-from anabranch.versions.xattrs import Values
 from anabranch.worktree import checkpoint, cuts
 from anabranch.worktree.branch import Branch, new_worktree, open_worktree
 from anabranch.worktree.changes import changes, ignored_paths, is_clean
@@ -39,33 +41,16 @@ from anabranch.worktree.ingest import Ingest
 from anabranch.worktree.journal import Journal
 from anabranch.worktree.keeper import Keeper
 from anabranch.worktree.numbers import Numbers
+from anabranch.worktree.pins import BEFORE
 from anabranch.worktree.restore import Restored, Stale, carry_out
 from anabranch.worktree.restore_plan import plan
 from anabranch.worktree.sides import Side, side_at, side_content, side_entry, sides_in
 from anabranch.worktree.space import MARGIN, Space
 from anabranch.worktree.tree import WorkingTree
 
+log = logging.getLogger(__name__)
+
 FIRST_BRANCH = "main"
-
-
-@dataclass(frozen=True, slots=True)
-class VersionName:
-    """A version as it was asked for and found: its name and number where it has them, its time, and the commit.
-
-    The time (ns) is that of the log row, so that it leads back to this version; without a row it is the commit's.
-    """
-
-    name: RefName | None
-    number: int | None
-    id: ObjectId
-    time_ns: int
-    commit: Commit
-
-    def __str__(self) -> str:
-        """`main@12`, a tag's name, or `@3f9ac2e1`."""
-        if self.name is None:
-            return f"@{self.id.hex()[:8]}"
-        return self.name if self.number is None else f"{self.name}@{self.number}"
 
 
 def create(path: Path, *, branch: str = FIRST_BRANCH, source: str, ignore: str = "") -> None:
@@ -105,54 +90,32 @@ def user_name(uid: int) -> str:
         return str(uid)
 
 
-class Sink(Protocol):
-    """Whoever makes chunks and objects durable for a process that does not own the repository."""
-
-    def put_chunks(self, records: list[bytes]) -> None:
-        """Keep chunks: see ChunkStore.take."""
-
-    def put_objects(self, rows: Rows) -> None:
-        """Keep objects: see ObjectStore.take."""
-
-
-class Repository:
-    """An open repository. Contents and trees can be put by its owner, and through a sink."""
+class Repository(History):
+    """An open repository. A writable one has working trees, and is its owner's."""
 
     def __init__(self, path: Path, *, writable: bool = False, sink: Sink | None = None) -> None:
-        self.layout = layouts.check(path, writable=writable)
-        self.writable = writable
-        with contextlib.ExitStack() as opened:  # what was opened is closed if the rest cannot be
+        super().__init__(path, writable=writable, sink=sink)
+        if writable:
             try:
-                self.meta = Environment(self.layout.meta, TABLES, writable=writable, create=False)
-                opened.callback(self.meta.close)
-                self.chunks = ChunkStore(path, writable=writable, sink=None if sink is None else sink.put_chunks)
-                opened.callback(self.chunks.close)
-            except PermissionError as error:  # readers write, too: into LMDB's lock files
-                hint = "it is its owner's alone; who mounts it with --allow-other lets others in"
-                raise DeniedError(f"{path} cannot be opened: permission denied", hint=hint) from error
-            except OSError as error:
-                raise DamagedError(f"{path} cannot be opened: {error.strerror or error}") from error
-            self.objects = ObjectStore(self.meta, None if sink is None else sink.put_objects)
-            self.refs = Refs(self.meta, self.objects)
-            self.settings = Settings(self.meta)
-            self.trees = Trees(self.objects)
-            self.contents = Contents(self.objects, self.chunks)
-            if writable or sink is not None:
-                self.chunks.level = self.settings.get(COMPRESSION)
-            if writable:
                 self._open_for_writing()
-            opened.pop_all()
+            except BaseException:
+                super().close()
+                raise
 
     def _open_for_writing(self) -> None:
+        self._checked = False
         self.numbers = Numbers(self.meta)
         self.overlays = Overlays(self.layout.overlays)
         self.space = Space(self.layout.reserve)
-        self.layout.journal.mkdir(mode=0o700, exist_ok=True)
+        private.make_directory(self.layout.journal)
+        for table in (WORKTREES, SETTINGS):
+            checkpoint.check_rows(self.meta, table)
         self.recovered = self.space.insisting(lambda: checkpoint.recover(self.meta, self.layout.journal))
         journal = Journal(self.layout.journal, checkpoint.position(self.meta))
         journal.forget(journal.next)
         self.keeper = Keeper(self.meta, self.overlays, journal, self.space)
         self.commits = Commits(self.objects, self.refs, self.keeper, self.branch, self._builder, self.settings)
+        self.moves = Moves(self.objects, self.refs, self.trees, self.keeper, self.branch)
         self._remove_lost_overlays()
 
     def _builder(self, check: Callable[[], None]) -> Builder:
@@ -161,24 +124,20 @@ class Repository:
     def close(self) -> None:
         """Close the files. Of a writable repository, what was not saved is lost."""
         if self.writable:
+            self.keep_copy()
             self.keeper.close()
             self.overlays.close()
-        self.chunks.close()
-        self.meta.close()
+        super().close()
 
-    def __enter__(self) -> "Repository":
-        """Itself; closed at the end of the block."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close."""
-        self.close()
+    def keep_copy(self) -> None:
+        """Make the daily copy of what history and working trees are, if there is none yet. Any thread."""
+        try:
+            if daily.is_due(self.layout):
+                daily.make(self.layout, self.meta)
+        except (DamagedError, OSError) as error:
+            log.error("there is no copy of %s for today: %s", self.layout.meta, error)
 
     # --- settings ---
-
-    def default_branch(self) -> RefName:
-        """The branch that is meant where none is named, and that new branches start from."""
-        return self.settings.get(DEFAULT_BRANCH)
 
     def configure(self, name: str, value: str | None, actor: str) -> Setting:
         """Change a setting, or with None go back to its default; returns how it is now.
@@ -199,84 +158,11 @@ class Repository:
         """Before the first extended attribute comes: programs that would drop it may not write any more."""
         layouts.demand(self.layout, layouts.XATTR)
 
-    def configured(self, actor: str) -> list[Setting]:
-        """All settings, as they hold for somebody."""
-        return [self.settings.shown(key, actor) for key in KEYS.values()]
-
-    # --- history ---
-
-    def resolve(self, revision: str) -> VersionName:
-        """The version that a revision names. Raises UsageError, NotFoundError, RefusedError."""
-        name, number, identity = self.refs.resolve(parse_revision(revision))
-        commit = get_commit(self.objects, identity)
-        row = None if name is None or number is None else self.refs.row(name, number)
-        return VersionName(name, number, identity, commit.time_ns if row is None else row.time_ns, commit)
-
-    def version(self, identity: ObjectId) -> Version:
-        """The files of a commit."""
-        return self._version(get_commit(self.objects, identity))
-
-    def given(self, root: Entry, links: ObjectId) -> Version:
-        """The files of a root and a link tree, committed or not."""
-        return Version(self.trees, root, links)
-
-    def diff(self, old: ObjectId, new: ObjectId, path: bytes = b"") -> Iterator[Change]:
-        """The changes from one commit to another, at a path and below it."""
-        return diff(self.version(old), self.version(new), path)
-
-    def changes_of(self, commit: Commit, path: bytes = b"") -> Iterator[Change]:
-        """What a commit changed at a path and below it: the differences from its first parent, or from nothing."""
-        old = self.version(ObjectId(commit.parents[0])) if commit.parents else self._nothing()
-        return diff(old, self._version(commit), path)
-
-    def _version(self, commit: Commit) -> Version:
-        return Version(self.trees, commit.root, ObjectId(commit.links))
-
-    def _nothing(self) -> Version:
-        return Version(self.trees, Entry(EntryKind.DIRECTORY, content=EMPTY_TREE), EMPTY_TREE)
-
-    def log_of(self, branch: RefName, path: bytes) -> Iterator[VersionName]:
-        """The versions of a branch in which something at a path, or below it, is not as in their first parent.
-
-        Raises NotFoundError when no version of the branch has the path.
-        """
-        found = False
-        for version in self.log(branch):
-            if any(self.changes_of(version.commit, path)):
-                found = True
-                yield version
-        if not found and not any(self._version(version.commit).find(path) for version in self.log(branch)):
-            raise NotFoundError(f"no version of {branch} has {path.decode(errors='replace')}", hint=f"ana ls {branch}")
-
-    def log(self, branch: RefName) -> Iterator[VersionName]:
-        """The versions of a branch, newest first: each row of its log but those that gave the name up.
-
-        Also of a branch that was deleted or renamed. Raises NotFoundError for a name that never was.
-        """
-        if self.refs.row(branch, 0) is None:
-            self.refs.get(branch)
-        for number, row in self.refs.log(branch):
-            if not row.ends:
-                identity = ObjectId(row.commit)
-                yield VersionName(branch, number, identity, row.time_ns, get_commit(self.objects, identity))
-
-    def xattrs(self, entry: Entry) -> Values:
-        """The extended attributes of an entry, in order of their names. Raises DamagedError."""
-        return self.contents.xattrs(xattrs.of(entry))
-
-    def read(self, entry: Entry) -> Iterator[bytes]:
-        """The content of a file's entry, piece by piece."""
-        return self.contents.stream(manifests.of(entry))
-
     def ingest(self, check: Callable[[], None]) -> Ingest:
         """What stores contents, in one thread; `check` is called now and then, and what it raises ends it."""
         return Ingest(self.chunks, Sources(self.contents, Overlays(self.layout.overlays, open_files=1)), check)
 
     # --- branches and tags ---
-
-    def branch_names(self) -> list[Ref]:
-        """All branches, by name."""
-        return self.refs.all(tags=False)
 
     def create_branch(self, name: str, start: ObjectId, who: Who) -> Ref:
         """Make a branch at a commit; nothing is copied."""
@@ -303,9 +189,7 @@ class Repository:
             with self.meta.write() as batch:
                 self.refs.end(batch, source, Operation.RENAME, who, detail=target)
                 self.refs.create(batch, target, ref.commit, who, tag=False, detail=source)
-                if (row := batch.get(WORKTREES, source.encode())) is not None:
-                    batch.put(WORKTREES, target.encode(), row)
-                    batch.delete(WORKTREES, source.encode())
+                checkpoint.rename_row(batch, source, target)
                 if self.default_branch() == source:
                     self.settings.put(batch, DEFAULT_BRANCH, target)
         except BaseException:
@@ -333,7 +217,7 @@ class Repository:
             batch.delete(WORKTREES, checked.encode())
         self.keeper.branches.pop(checked, None)
         if branch is not None:
-            with contextlib.suppress(OSError):  # the branch is deleted; rows that nobody names mean nothing
+            with contextlib.suppress(OSError, DamagedError):  # it is deleted; rows that nobody names mean nothing
                 checkpoint.sweep(self.meta, branch.number)
 
     def delete_tag(self, name: str, who: Who) -> None:
@@ -365,8 +249,19 @@ class Repository:
             known = self.keeper.branches[name] = self._open_branch(name)
         return known
 
+    def check_working_trees(self) -> None:
+        """Look at all rows of working trees, before the first is opened: a damaged one could be any one's.
+
+        Raises DamagedError.
+        """
+        if not self._checked:  # later, rows are ours
+            for table in (NODES, NAMES):
+                checkpoint.check_rows(self.meta, table)
+        self._checked = True
+
     def _open_branch(self, name: RefName) -> Branch:
         ref = self.refs.named(name, tag=False)
+        self.check_working_trees()
         row = checkpoint.read_row(self.meta, name) or new_worktree(self.meta, self.numbers, name, ref.commit)
         commit = get_commit(self.objects, ObjectId(row.base))
         tree = open_worktree(
@@ -453,14 +348,24 @@ class Repository:
         planned = plan(tree.table, base, source, paths, stays, new_too=new_too)
         return carry_out(tree, base, source, planned, Stale() if stale is None else stale)
 
-    def check_held(self, version: VersionName, paths: Iterable[bytes]) -> None:
-        """Raises NotFoundError for the first path that a version does not hold."""
-        files = self.version(version.id)
-        for path in paths:
-            if files.find(path) is None:
-                raise NotFoundError(
-                    f"{version} has no {path.decode(errors='replace')}", hint=f"'ana ls {version}' lists what it has"
-                )
+    def move(self, name: RefName, wanted: Move, who: Who) -> Moved:
+        """Move a branch, in a process that serves nobody else.
+
+        Raises RefusedError, ConflictError, OSError: then nothing has happened.
+        """
+        step = self.begin_move(name, wanted, Stale())
+        try:
+            self.moves.write(step, who)
+        except BaseException:
+            self.moves.undo(step, Stale())
+            raise
+        return self.moves.end(step)
+
+    def begin_move(self, name: RefName, wanted: Move, stale: Stale) -> Step:
+        """The first step of a move; see Moves."""
+        tree, base = self._tree(name)
+        look = Look(partial(self.is_clean, name), Ignored(tree.table, base, tree.sources).hides)
+        return self.moves.begin(name, wanted, look, stale)
 
     def save(self) -> None:
         """Make everything that is not committed durable."""
@@ -483,19 +388,23 @@ class Repository:
         done = self.commits.commit(
             name, note, who, paths=paths, any_clock=any_clock, allow_empty=allow_empty, progress=progress
         )
-        with contextlib.suppress(OSError):  # the commit is made; the next opening saves what this could not
+        with contextlib.suppress(OSError, DamagedError):  # it is made; the next opening saves the rest
             if self.keeper.has_unsaved():
                 self.keeper.save()
         return done
 
     def _remove_lost_overlays(self) -> None:
         """After a crash: overlay files that no row names."""
+        (self.layout.overlays / BEFORE).unlink(missing_ok=True)
         on_disk = self.overlays.numbers()
         if not on_disk:
             return
         named: set[int] = set()
-        for key, _ in list(self.meta.scan(WORKTREES)):
-            named |= cuts.overlays_of(self.branch(RefName(key.decode())).tree.table)
+        try:
+            for key, _ in list(self.meta.scan(WORKTREES)):
+                named |= cuts.overlays_of(self.branch(RefName(key.decode())).tree.table)
+        except DamagedError:  # whoever opens a branch is told; until it is mended, nobody knows what is lost
+            return
         for number in on_disk:
             if number not in named:
                 self.overlays.remove(number)

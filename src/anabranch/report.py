@@ -22,7 +22,7 @@ from anabranch.versions.refs import Ref
 
 if TYPE_CHECKING:  # who gives us such a thing has imported it; others would wait for it
     from anabranch.commit import Committed
-    from anabranch.repo import VersionName
+    from anabranch.history import VersionName
     from anabranch.settings import Setting
     from anabranch.transfer.export import Exported
     from anabranch.transfer.intake import Imported

@@ -1,7 +1,8 @@
-"""What people and scripts read of the store: how much is in it, and what became of a rebuilding of its index."""
+"""What people and scripts read of the store: how much is in it, what became of rebuilding its index, or of a backup."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,11 @@ from anabranch.escape import show_name
 from anabranch.report import Json, plural, size
 
 if TYPE_CHECKING:
+    from anabranch.fsck.findings import Finding, Hit, Report
+    from anabranch.fsck.repair import Mended
     from anabranch.statistics import Statistics
     from anabranch.store.reindex import Rebuilt
+    from anabranch.transfer.backup import BackedUp
 
 
 def info_text(found: Statistics, mounted: str | None) -> str:
@@ -72,3 +76,83 @@ def reindexed_json(rebuilt: Rebuilt) -> Json:
         "lost": rebuilt.lost,
         "damaged": [msgspec.structs.asdict(damage) for damage in rebuilt.damaged],
     }
+
+
+_SHOWN = 20
+"""Paths of one damage that people are shown."""
+
+
+def checked_text(found: Report) -> str:
+    """What was looked at, and each damage with what it hits."""
+    seen = found.looked_at
+    damages = plural(len(found.findings), "damage") if found.findings else "no damage"
+    parts = (plural(seen.versions, "version"), plural(seen.rows, "row"), plural(seen.chunks, "chunk"), size(seen.bytes))
+    return "".join([f"{', '.join(parts)}: {damages}\n", *map(_damage_text, found.findings)])
+
+
+def _damage_text(finding: Finding) -> str:
+    lines = [f"damaged: {finding.where}: {finding.what}"]
+    lines += [f"    {_path(hit)}  {_versions(hit.versions)}" for hit in finding.hits[:_SHOWN]]
+    if (more := len(finding.hits) - _SHOWN) > 0:
+        lines.append(f"    and {plural(more, 'path')} more")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _path(hit: Hit) -> str:
+    return show_name(hit.path.decode(errors="surrogateescape")) or "(everything)"
+
+
+def _versions(names: Sequence[str]) -> str:
+    """`main@3 to main@12, exp@1`: what follows on each other in one log, as a range."""
+    ranges: list[tuple[str, int, int]] = []
+    others: list[str] = []
+    for name in names:
+        branch, at, digits = name.rpartition("@")
+        if not at or not digits.isdigit():
+            others.append(show_name(name))
+        elif ranges and ranges[-1][0] == branch and ranges[-1][2] == int(digits) - 1:
+            ranges[-1] = branch, ranges[-1][1], int(digits)
+        else:
+            ranges.append((branch, int(digits), int(digits)))
+    shown = (f"{one}@{first}" + (f" to {one}@{last}" if last > first else "") for one, first, last in ranges)
+    return ", ".join([*map(show_name, shown), *others])
+
+
+def mended_text(done: Mended) -> str:
+    """What was mended, and what is lost."""
+    lines = [*(f"mended: {line}" for line in done.mended), *(f"lost: {line}" for line in done.lost)]
+    return "".join(f"{show_name(line)}\n" for line in lines)
+
+
+def checked_json(found: Report, done: Mended | None) -> Json:
+    """The same for scripts, with every path."""
+    return {
+        "mended": list(done.mended) if done else [], "lost": list(done.lost) if done else [],
+        "versions": found.looked_at.versions, "rows": found.looked_at.rows, "chunks": found.looked_at.chunks,
+        "bytes": found.looked_at.bytes,
+        "damaged": [
+            {
+                "where": finding.where, "what": finding.what,
+                "id": None if finding.thing is None else finding.thing.id.hex(),
+                "hits": [
+                    {"path": hit.path.decode(errors="surrogateescape"), "versions": list(hit.versions)}
+                    for hit in finding.hits
+                ],
+            }
+            for finding in found.findings
+        ],
+    }  # fmt: skip
+
+
+def backed_up_text(done: BackedUp) -> str:
+    """`12 versions in /disk/flights, 12.3 MB copied`, and what is damaged in the source."""
+    counts = f"{plural(done.versions, 'version')} in {show_name(str(done.path))}, {size(done.bytes)} copied"
+    return f"{counts}\n" + "".join(f"damaged: {it}\n" for it in done.damaged)
+
+
+def backed_up_json(done: BackedUp) -> Json:
+    """The same for scripts."""
+    return {
+        "to": str(done.path), "versions": done.versions, "chunks": done.chunks, "added_bytes": done.bytes,
+        "damaged": done.damaged,
+    }  # fmt: skip

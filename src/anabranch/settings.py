@@ -119,7 +119,7 @@ class Settings:
 
     def put(self, batch: Batch, key: Key[Any], text: str) -> None:
         """Set a key. Raises UsageError."""
-        batch.put(SETTINGS, key.row, seal(str(key.read(text)).encode()))
+        batch.put(SETTINGS, key.row, seal(str(key.read(text)).encode(), key.row))
 
     def unset(self, batch: Batch, key: Key[Any]) -> None:
         """Go back to a key's default. Raises UsageError where there is none."""
@@ -132,6 +132,6 @@ class Settings:
         if row is None:
             return None
         try:
-            return key.read(unseal(row, f"the setting {key.name}").decode())
+            return key.read(unseal(row, f"the setting {key.name}", key.row).decode())
         except (UnicodeDecodeError, UsageError) as error:
             raise DamagedError(f"the setting {key.name} cannot be read: {error}") from error

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from anabranch.history import VersionName
 from anabranch.ids import ObjectId
-from anabranch.repo import Repository, VersionName
+from anabranch.repo import Repository
 from anabranch.store.layout import FORMAT, Layout
 from anabranch.versions.objects import Commit, Tag, get_commit
 

@@ -30,7 +30,9 @@ def test_names_and_versions_are_completed_in_the_mount_and_beside_it(mount: Moun
         assert offered(cwd, "log", "-b", "m") == ["main", "middle"]
         assert offered(cwd, "diff", "main@1", "main@") == ["main@head", "main@1", "main@0"]
         assert offered(cwd, "restore", "ma") == ["main", "mark", "ma"]
+        assert offered(cwd, "blame", "ma") == ["main", "mark", "ma"]
         assert offered(cwd, "dis") == ["discard"]
+        assert offered(cwd, "bl") == ["blame"]
     assert offered(Path("/"), "show", "-R", str(mount.path), "mi") == ["middle"]
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.harness import Completed, Mount, Repo, run_ana, wait_for
 
 MACHINE = ["FUSE", "fusermount3", "allow-other", "kernel", "open files"]
-REPOSITORY = ["format", "filesystem", "disk space", "read-ahead", "repository", "clock", "owner"]
+REPOSITORY = ["format", "folder", "filesystem", "disk space", "read-ahead", "repository", "clock", "owner"]
 
 
 def findings(ended: Completed) -> dict[str, dict[str, Any]]:

@@ -758,3 +758,42 @@ except AnabranchError as error:
 """
     said = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
     assert said.stdout.startswith(DeniedError.__name__), said
+
+
+def test_merging_and_taking_back_p97_p98_p100_p101(tmp_path: Path):
+    with Repository.init(tmp_path / "repo") as repository:
+        main = repository.branch("main")
+        with main.transaction() as transaction:
+            for name in ("a", "b"):
+                transaction.write_text(main / name, name)
+        main.commit("first")
+        exp = repository.create_branch("exp")
+        (exp / "a").write_text("of exp")
+        exp.commit("on exp")
+        (main / "b").write_text("of main")
+        main.commit("on main")
+        assert main.conflicts("exp") == []
+        merged = main.merge("exp", metadata={"run": "1"})
+        assert (merged.message, merged.metadata, len(merged.parents)) == ("Merge exp@1 into main", {"run": "1"}, 2)
+        assert [(main / name).read_text() for name in ("a", "b")] == ["of exp", "of main"]
+        assert main.merge("exp") == merged
+        assert main.revert(merged, "Not that").message == "Not that"
+        assert (main / "a").read_text() == "a"
+        assert main.cherry_pick("exp@1").message == "on exp"
+        with pytest.raises(anabranch.NothingToCommitError):
+            main.cherry_pick("exp@1")
+        assert main.reset("main@2").id == repository.version("main@2").id
+        (main / "a").write_text("of main")
+        with pytest.raises(anabranch.RefusedError, match="uncommitted"):
+            main.reset("main@1")
+        main.commit("also a")
+        assert [(it.path, it.kind, it.base_size, it.our_size) for it in main.conflicts("exp")] == [
+            ("a", "both modified", 1, 7)
+        ]
+        with pytest.raises(anabranch.MergeConflictError, match="disagree on a"):
+            main.merge("exp")
+        (tmp_path / "both").write_text("of both")
+        main.merge("exp", resolve={"*": "theirs", "a": str(tmp_path / "both")}, squash=True)
+        assert (main / "a").read_text() == "of both"
+        assert len(main.head.parents) == 1
+        assert exp.merge("main", ff_only=False, strategy="theirs") == exp.head

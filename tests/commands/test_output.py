@@ -68,13 +68,22 @@ def test_changes_and_versions_are_in_colour_on_a_terminal(filled: Repo):
     assert b"\x1b[31mD\x1b[0m  gone" in seen
     assert b"\x1b[33mM\x1b[0m  kept" in seen
     assert b"version \x1b[33m\x1b[1mmain@2\x1b[0m \x1b[33m" in seen
-    for words in (["log"], ["show"], ["diff", "main@1", "main@2"], ["branch"], ["tag", "v1"], ["tag"]):
+    for words in (
+        ["log"],
+        ["log", "--graph"],
+        ["show"],
+        ["diff", "main@1", "main@2"],
+        ["branch"],
+        ["tag", "v1"],
+        ["tag"],
+    ):
         code, seen = on_terminal(ANA, *words, "-R", filled.path)
         assert (code, bool(COLOUR.search(seen))) == (0, True), words
 
 
 def test_what_is_seen_is_what_is_piped_but_for_the_colours(filled: Repo):
-    for words in (["status"], ["log"], ["show"], ["diff"], ["ls", "main"], ["du", "main"], ["branch"]):
+    told = (["log", "--graph"], ["blame", "."], ["ls", "main"], ["du", "main"], ["branch"])
+    for words in (["status"], ["log"], ["show"], ["diff"], *told):
         code, seen = on_terminal(ANA, *words, "-R", filled.path)
         assert code == 0
         assert COLOUR.sub(b"", seen).decode() == done(filled.ana(*words)), words

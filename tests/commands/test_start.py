@@ -67,8 +67,9 @@ def test_the_table_has_every_command_there_is_and_its_own_first_sentence():
 
 def test_every_command_is_listed_and_is_what_it_says():
     said = CliRunner().invoke(ana, ["--help"], terminal_width=200).output
+    width = max(map(len, COMMANDS)) + 2
     for name, (_, line) in COMMANDS.items():
-        assert f"  {name:<9}{line}\n" in said
+        assert f"  {name:<{width}}{line}\n" in said
         command = ana.commands[name]
         assert isinstance(command, Later)
         assert command.load().name == name

@@ -33,6 +33,19 @@ def test_mkdir_branches_from_the_last_commit_of_the_default_branch_p7(mount: Mou
     assert (mount.root / "main@head/data").read_text() == "committed"
 
 
+def test_files_of_branches_that_were_made_one_after_the_other_are_files_of_their_own(mount: Mount):
+    names = [f"p{number:02}" for number in range(40)]
+    for name in names:
+        (mount.main / name).write_text(name)
+    mount.commit()
+    branches = [mount.root / name for name in ("a", "b", "c", "d")]
+    for branch in branches:
+        branch.mkdir()
+    found = [branch / name for branch in branches for name in names]
+    assert len({path.stat().st_ino for path in found}) == len(found)
+    assert [path.read_text() for path in found] == names * len(branches)
+
+
 def test_another_default_branch_can_be_chosen_p7(tmp_path: Path, mountable: Mount):
     mountable.path = tmp_path / "trunk repo"
     done(run_ana("init", "--no-ignore", mountable.path, "--branch", "trunk", cwd=tmp_path))

@@ -13,6 +13,8 @@ from tests.harness import Mount, done, errno_of, run_ana
 
 pytestmark = pytest.mark.mounted
 
+WRITTEN = ("commit", "restore", "discard", "merge", "revert", "cherry-pick", "reset")
+
 
 def read(directory: Path, name: str) -> Any:
     return json.loads((directory / ".ana" / f"{name}.json").read_text())
@@ -120,7 +122,7 @@ def test_every_control_file_is_listed_read_whole_and_has_its_size_p9_p12(mount: 
     for directory in (mount.main, mount.root):
         for path in (directory / ".ana").iterdir():
             text = path.read_text()
-            if path.name not in ("commit", "restore", "discard"):
+            if path.name not in WRITTEN:
                 assert errno_of(path.write_text, "x") == errno.EACCES, path
             if path.stem not in ("commit", "restore", "discard", "stats"):
                 assert path.stat().st_size == len(text), path

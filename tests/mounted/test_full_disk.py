@@ -14,11 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from anabranch import AnabranchError, Repository
-from tests.harness import PATIENCE, REQUIRED, Mount, done, errno_of, python, refused, snapshot, wait_for
+from tests.harness import PATIENCE, REQUIRED, Mount, done, errno_of, hinted, python, refused, snapshot, wait_for
 
 pytestmark = pytest.mark.mounted
 
@@ -258,6 +259,64 @@ def test_what_nobody_fsyncs_is_refused_on_a_full_disk_too_p45(mount: Mount, disk
         assert (mount.main / f"file {number}").read_bytes() == content(str(number), 60_000), number
 
 
+def write_too_much(file: BinaryIO, disk: Disk) -> bytes:
+    """Three times what there is room for, which write(2) does not know; then there is room again."""
+    disk.fill(leave=ROOM)
+    data = content("large", 3 * ROOM)
+    for start in range(0, len(data), 1 << 16):
+        file.write(data[start : start + (1 << 16)])
+    assert errno_of(os.fsync, file.fileno()) == errno.ENOSPC
+    disk.filler.unlink()
+    return data
+
+
+def test_until_it_is_written_again_each_fsync_of_what_had_no_room_fails_and_so_does_a_commit_p45_p76(
+    mount: Mount, disk: Disk
+):
+    with (mount.main / "large").open("wb", buffering=0) as file:
+        data = write_too_much(file, disk)
+        for _ in range(2):
+            assert errno_of(os.fsync, file.fileno()) == errno.ENOSPC
+        hinted(mount.ana("commit", "-m", "a part"), 3, "large could not be written whole: No space left on device")
+        assert errno_of((mount.main / ".ana/commit").write_text, "a part") == errno.EBUSY
+        sync(mount.main / "new")
+        done(mount.ana("commit", "-m", "others", "directory", "new"))
+        os.pwrite(file.fileno(), data, 0)
+        os.fsync(file.fileno())
+    assert (mount.commit("all of it") / "large").read_bytes() == data
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["closed", "cut off"])
+def test_what_had_no_room_is_not_shown_once_the_file_is_closed_or_cut_off_p45_p76(mount: Mount, disk: Disk, cut: bool):
+    large = mount.main / "large"
+    with large.open("wb", buffering=0) as file:
+        data = write_too_much(file, disk)
+        if cut:
+            os.ftruncate(file.fileno(), 0)
+            errno_of(os.fsync, file.fileno())  # as below
+            os.fsync(file.fileno())
+    wait_for(lambda: large.stat().st_size < len(data), "the kernel to let go of the file")
+    kept = large.read_bytes()
+    pages = ((kept[start : start + 4096], data[start : start + 4096]) for start in range(0, len(kept), 4096))
+    assert all(ours in (theirs, bytes(4096)) for ours, theirs in pages)
+    errno_of(sync, large)  # the repository's disk may have more to tell of before
+    sync(large)
+    assert (mount.commit("what was kept") / "large").read_bytes() == kept
+    mount.remount()
+    assert large.read_bytes() == kept
+
+
+def test_what_had_no_room_is_let_go_of_also_where_the_kernel_was_told_to_long_ago_p45_p76(mount: Mount, disk: Disk):
+    """A file that is open while many others are looked at, which take the place of what was known."""
+    mount.umount()
+    mount.mount("--memory", "1")
+    with (mount.main / "large").open("wb", buffering=0) as file:
+        for number in range(600):
+            (mount.main / f"{number}").touch()
+        write_too_much(file, disk)
+    wait_for(lambda: mount.ana("commit", "-m", "what was kept").returncode == 0, "the kernel to let go of the file")
+
+
 def test_a_full_disk_keeps_nobody_from_looking_deleting_and_unmounting_p45(mount: Mount, disk: Disk):
     disk.fill(leave=ROOM)
     ledger = write_until_full(mount, "large", "append")
@@ -287,7 +346,7 @@ def test_a_commit_that_does_not_fit_fails_whole_p17_p45(mount: Mount, disk: Disk
     assert re.search("full|space", (mount.main / ".ana/error").read_text())
     ended = mount.ana("commit", "-m", "too much")
     assert ended.returncode != 0
-    assert re.search("full|space", refused(ended, ended.returncode))
+    assert re.search("full|space", hinted(ended, ended.returncode))
     for _ in range(2):
         assert (mount.json("status"), mount.json("log")) == (status, log)
         assert snapshot(mount.main) == before

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from tests.harness import Mount
-from tests.mounted.test_side_by_side import EXCHANGE, NOREPLACE, renameat2
+from tests.posix.libc import EXCHANGE, NOREPLACE, renameat2
 
 pytestmark = pytest.mark.mounted
 
@@ -149,9 +149,8 @@ class SideBySide(RuleBasedStateMachine):
     def symlink(self, path: str, text: str) -> None:
         self.both(lambda top: os.symlink(text, top / path))
 
-    @rule(path=paths, mode=st.sampled_from([0o600, 0o644, 0o755, 0o1711, 0o1777]))
+    @rule(path=paths, mode=st.sampled_from([0o600, 0o644, 0o755, 0o1711, 0o1777, 0o6755, 0o2640]))
     def chmod(self, path: str, mode: int) -> None:
-        """Not set-uid and set-gid: on ext4 they outlive root's own writes, and a daemon does not know who writes."""
         self.both(lambda top: os.chmod(top / path, mode))
 
     @rule(path=paths, uid=st.sampled_from([0, 1, 1234]), gid=st.sampled_from([0, 5]))

@@ -253,8 +253,9 @@ def test_control_files_are_never_listed_nor_removed_p9(mount: Mount):
     assert errno_of(os.rename, mount.main / "file", mount.main / ".ana") in (errno.EPERM, errno.EISDIR)
     assert errno_of(os.rename, mount.main / "file", mount.main / ".ana/file") == errno.EXDEV
     assert sorted(os.listdir(mount.main / ".ana")) == [
-        "commit", "commit.json", "diff", "diff.json", "discard", "error", "error.json", "head", "head.json", "log",
-        "log.json", "restore", "stats", "stats.json", "status", "status.json",
+        "cherry-pick", "commit", "commit.json", "conflicts", "conflicts.json", "diff", "diff.json", "discard", "error",
+        "error.json", "head", "head.json", "log", "log.json", "merge", "reset", "restore", "revert", "stats",
+        "stats.json", "status", "status.json",
     ]  # fmt: skip
     assert sorted(os.listdir(mount.root / ".ana")) == [
         "branches", "branches.json", "config", "config.json", "error", "error.json", "stats", "stats.json", "tags",

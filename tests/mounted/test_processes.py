@@ -14,12 +14,12 @@ import pytest
 from tests.harness import (
     ANA,
     PATIENCE,
-    Completed,
     Mount,
     Repo,
     done,
     errno_of,
     hinted,
+    in_a_namespace,
     python,
     refused,
     run_ana,
@@ -243,17 +243,6 @@ def test_without_fusermount3_it_says_what_to_install(mountable: Mount, tmp_path:
     (mountable.main / "data").write_text("x")
     hinted(run_ana("umount", mountable.root, cwd=tmp_path, env=env), 3, "fusermount3", "fuse3")
     assert (mountable.main / "data").read_text() == "x"
-
-
-def in_a_namespace(commands: str, *arguments: str | Path) -> Completed:
-    """Run a shell script as root with mounts of its own; skipped where that is not allowed."""
-    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    if subprocess.run(["unshare", *user, "--mount", "true"], capture_output=True, check=False).returncode != 0:
-        pytest.skip("this machine allows no mount namespaces")
-    return subprocess.run(
-        ["unshare", *user, "--mount", "/bin/sh", "-ec", commands, "sh", *arguments],
-        capture_output=True, text=True, timeout=PATIENCE, check=False, cwd="/",
-    )  # fmt: skip
 
 
 def test_without_permission_on_dev_fuse_it_says_so(mountable: Mount, tmp_path: Path):

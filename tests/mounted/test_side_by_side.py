@@ -7,10 +7,13 @@ leaves there is compared in the branch and in a version of it, and in both again
 import ctypes
 import errno
 import fcntl
+import json
 import mmap
 import os
 import shutil
+import socket
 import stat
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,21 +22,14 @@ from typing import Any
 
 import pytest
 
-from tests.harness import Mount, done, errno_of, shell
+from tests.harness import Mount, below, done, errno_of, shell
+from tests.posix.libc import AT_FDCWD, EXCHANGE, NOREPLACE, Timespec, libc, renameat2, timespec
+from tests.posix.libc import done as libc_done
+from tests.posix.sides import tick
 
 pytestmark = pytest.mark.mounted
 
-NOREPLACE, EXCHANGE = 1, 2
 WORK: list[Callable[[Path], Any]] = []
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def renameat2(old: Path, new: Path, flags: int) -> None:
-    """rename with flags, which Python does not have."""
-    if _libc.renameat2(-100, os.fsencode(old), -100, os.fsencode(new), flags) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
 
 
 def work(function: Callable[[Path], Any]) -> Callable[[Path], Any]:
@@ -60,7 +56,7 @@ def seen(path: Path) -> Any:
 
 def all_seen(directory: Path) -> dict[str, Any]:
     """`seen` of everything below."""
-    return {str(path.relative_to(directory)): seen(path) for path in sorted(directory.rglob("*"))}
+    return {str(path.relative_to(directory)): seen(path) for path in below(directory)}
 
 
 @work
@@ -390,15 +386,15 @@ def modes_and_owners(top: Path) -> Any:
 
 @work
 def times(top: Path) -> Any:
-    """P24: modification times only, since access times are not kept (P30)."""
+    """P24, P30."""
     (top / "file").write_text("x")
     (top / "dir").mkdir()
     os.symlink("file", top / "link")
     results: list[Any] = []
-    for moment in (0, 1, 999_999_999, -1, 1_795_229_397_821_005_684, 4_102_444_800_000_000_001):
+    for moment in (0, 1, 999_999_999, -1, -(10**18) - 1, 1_795_229_397_821_005_684, 9 * 10**18 + 1):
         for name in ("file", "dir", "link"):
             os.utime(top / name, ns=(moment + 5, moment), follow_symlinks=False)
-            results.append((top / name).lstat().st_mtime_ns)
+            results.append(((top / name).lstat().st_atime_ns, (top / name).lstat().st_mtime_ns))
     with (top / "file").open("r+b") as file:
         file.write(b"y")
         file.flush()
@@ -504,6 +500,97 @@ def locks(top: Path) -> Any:
 
 
 @work
+def locks_of_open_files(top: Path) -> Any:
+    """P25: OFD locks belong to what was opened, not to the process; the last close gives them back, and no other."""
+    path = top / "locked"
+    path.write_bytes(b"x" * 1000)
+
+    def lock(descriptor: int, kind: int, start: int, length: int) -> int:
+        wanted = struct.pack("hhqqi4x", kind, os.SEEK_SET, start, length, 0)
+        return errno_of(fcntl.fcntl, descriptor, fcntl.F_OFD_SETLK, wanted)
+
+    one, two = os.open(path, os.O_RDWR), os.open(path, os.O_RDWR)
+    results = [lock(one, fcntl.F_WRLCK, 0, 100), lock(two, fcntl.F_WRLCK, 50, 100), lock(two, fcntl.F_RDLCK, 100, 0)]
+    results += [lock(one, fcntl.F_RDLCK, 100, 0), lock(one, fcntl.F_WRLCK, 100, 0), lock(two, fcntl.F_UNLCK, 0, 0)]
+    results += [errno_of(fcntl.flock, one, fcntl.LOCK_EX), errno_of(fcntl.flock, two, fcntl.LOCK_SH | fcntl.LOCK_NB)]
+    os.close(os.open(path, os.O_RDWR))
+    results.append(lock(two, fcntl.F_WRLCK, 0, 1))
+    again = os.dup(one)
+    os.close(one)
+    results.append(lock(two, fcntl.F_WRLCK, 0, 1))
+    os.close(again)
+    results += [lock(two, fcntl.F_WRLCK, 0, 1), errno_of(fcntl.flock, two, fcntl.LOCK_SH | fcntl.LOCK_NB)]
+    os.close(two)
+    return results
+
+
+@work
+def direct_input_and_output(top: Path) -> Any:
+    """P21: O_DIRECT beside cached and mapped reads and writes of the same file."""
+    page, path = mmap.mmap(-1, 4096), top / "file"
+    path.write_bytes(b"a" * 100_000)
+    direct = os.open(path, os.O_RDWR | os.O_DIRECT)
+    with path.open("r+b", buffering=0) as file, mmap.mmap(file.fileno(), 0) as mapped:
+        results: list[Any] = [os.preadv(direct, [page], 4096), page[:9]]
+        file.write(b"cached")
+        mapped[4096:4102] = b"mapped"
+        results += [os.preadv(direct, [page], 0), page[:9], os.preadv(direct, [page], 4096), page[:9]]
+        page[:6] = b"direct"
+        results += [os.pwritev(direct, [page], 8192), mapped[8192:8200], os.pread(file.fileno(), 8, 8192)]
+        results += [os.pwritev(direct, [page], 98_304), os.fstat(direct).st_size, mapped[98_304:98_310]]
+        results += [os.pwritev(direct, [page], 1 << 20), path.stat().st_size, os.pread(file.fileno(), 8, 1 << 20)]
+    os.close(direct)
+    return results
+
+
+@work
+def sockets(top: Path) -> Any:
+    """P24: names of the mount lead to sockets that programs listen at."""
+    results: list[Any] = []
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
+        here = os.open(top, os.O_RDONLY)
+        name = f"/proc/self/fd/{here}/socket"  # a socket's path has but 108 bytes
+        server.bind(name)
+        results += [errno_of(client.connect, name), errno_of(server.bind, name), errno_of(os.open, name, os.O_RDONLY)]
+        server.listen()
+        os.rename(name, name + " moved")
+        client.connect(name + " moved")
+        client.sendall(b"through a socket")
+        with server.accept()[0] as taken:
+            results.append(taken.recv(100))
+        os.link(name + " moved", name)
+        os.unlink(name + " moved")
+        with socket.socket(socket.AF_UNIX) as another:
+            results += [errno_of(another.connect, name + " moved"), errno_of(another.connect, name)]
+        os.close(here)
+    return results
+
+
+@work
+def exclusive_creation(top: Path) -> Any:
+    """P21: of many that make the same name at the same time, one does."""
+    ends = [os.pipe() for _ in range(4)]
+    children = []
+    for _, writing in ends:
+        if (child := os.fork()) == 0:
+            made = [
+                number
+                for number in range(300)
+                if errno_of(os.open, top / f"{number}", os.O_CREAT | os.O_EXCL | os.O_WRONLY) == 0
+                and errno_of(os.mkdir, top / f"{number} dir") in (0, errno.EEXIST)
+            ]
+            os.write(writing, bytes(str(made), "ascii"))
+            os._exit(0)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    made = [number for reading, _ in ends for number in json.loads(os.read(reading, 1 << 16))]
+    for pair in ends:
+        for end in pair:
+            os.close(end)
+    return sorted(made) == list(range(300))
+
+
+@work
 def odd_names(top: Path) -> Any:
     """P28: names are bytes, up to 255 of them."""
     base = os.fsencode(top)
@@ -538,6 +625,28 @@ def deep_paths(top: Path) -> Any:
     os.close(here)
     done(shell("rm -r d*", top))  # what Python can walk is not that deep
     return result
+
+
+@work
+def the_longest_paths(top: Path) -> Any:
+    """P28: 4,095 bytes are a path, and a symbolic link's target; one more is not."""
+    here = os.getcwd()
+    os.chdir(top)
+    try:
+        longest = "/".join(["d" * 254] * 16)
+        os.makedirs(longest[:-255])
+        assert len(longest) == 4079
+        file = longest[:-254] + "f" * 255 + "/" + "x" * 14
+        assert len(file) == 4095
+        os.mkdir(os.path.dirname(file))
+        os.close(os.open(file, os.O_CREAT | os.O_WRONLY))
+        results = [errno_of(os.rename, file, file[:-1] + "y"), errno_of(os.stat, file), errno_of(os.stat, file + "x")]
+        os.symlink("t" * 4095, "link")
+        results += [len(os.readlink("link")), errno_of(os.stat, "link"), errno_of(os.symlink, "t" * 4096, "longer")]
+        shutil.rmtree("d" * 254)
+    finally:
+        os.chdir(here)
+    return results
 
 
 @work
@@ -635,15 +744,87 @@ def test_work_on_committed_files_p21(mount: Mount, beside: Path):
     assert all_seen(mount.main) == all_seen(beside)
 
 
-def test_access_times_are_not_kept_p30(mount: Mount):
+def test_a_truncation_to_the_size_that_a_file_has_leaves_its_times(mount: Mount):
+    """P73: the kernel keeps those that it has, and they are the same when it has forgotten the file."""
     path = mount.main / "file"
     path.write_text("x")
     os.utime(path, ns=(5, 7))
-    path.read_text()
+    before = path.stat()
+    os.truncate(path, 1)
     mount.remount()
-    assert (path.stat().st_atime_ns, path.stat().st_mtime_ns) == (7, 7)
+    after = path.stat()
+    assert (after.st_mtime_ns, after.st_ctime_ns) == (before.st_mtime_ns, before.st_ctime_ns)
+    with path.open("r+b") as file:
+        os.ftruncate(file.fileno(), 1)
+    assert path.stat().st_mtime_ns > 7
+
+
+@pytest.mark.parametrize("kind", ["file", "dir"])
+def test_the_change_time_moves_with_calls_that_change_nothing_that_is_kept_p73(mount: Mount, beside: Path, kind: str):
+    """An owner that stays, and an access time."""
+    for top in (beside, mount.main):
+        path = top / kind
+        path.touch() if kind == "file" else path.mkdir()
+        for change in (lambda path: os.chown(path, -1, -1), access_time_alone):
+            tick()
+            before = path.stat()
+            change(path)
+            after = path.stat()
+            assert after.st_ctime_ns > before.st_ctime_ns, (top, change)
+            assert after.st_mtime_ns == before.st_mtime_ns
+
+
+def access_time_alone(path: Path) -> None:
+    """Which Python cannot set without the other."""
+    times = (Timespec * 2)(timespec(1_000_000_000), timespec("omit"))
+    libc_done(libc.utimensat(AT_FDCWD, os.fsencode(path), times, 0))
+
+
+def test_reading_leaves_access_times_alone_and_what_a_program_sets_stays_p30(mount: Mount):
+    def times(path: Path) -> tuple[int, int]:
+        of = path.lstat()
+        return of.st_atime_ns, of.st_mtime_ns
+
+    for name in ("read", "set", "alone", "moved"):
+        (mount.main / name).write_text("x")
+    (mount.main / "dir").mkdir()
+    os.symlink("read", mount.main / "link")
+    os.link(mount.main / "set", mount.main / "dir/too")
+    mtime = (mount.main / "read").stat().st_mtime_ns
+    (mount.main / "read").read_text()
+    assert times(mount.main / "read") == (mtime, mtime)
+    set_to = {"set": (5, 7), "dir/too": (5, 7), "dir": (-1, 10**18), "link": (0, 3), "moved": (8 * 10**18, 1)}
+    for name, both in set_to.items():
+        os.utime(mount.main / name, ns=both, follow_symlinks=False)
+    mtime = (mount.main / "alone").stat().st_mtime_ns
+    done(shell("touch -a -d @77 alone; cat set; ls dir", mount.main))
+    set_to["alone"] = (77 * 10**9, mtime)
+
+    def check() -> None:
+        for name, both in set_to.items():
+            assert times(mount.main / name) == both, name
+
+    check()
+    mount.remount()
+    check()
     version = mount.commit()
-    assert ((version / "file").stat().st_atime_ns, (version / "file").stat().st_mtime_ns) == (7, 7)
+    check()
+    (mount.main / "moved").rename(mount.main / "dir/moved")
+    set_to["dir/moved"] = set_to.pop("moved")
+    os.utime(mount.main / "dir", ns=set_to["dir"])
+    done(shell("sync dir", mount.main))
+    mount.crash()
+    check()
+    mount.commit()
+    mount.remount()
+    check()
+    for name, (_, mtime) in set_to.items():
+        if name != "dir/moved":
+            assert times(version / name) == (mtime, mtime), name
+    done(shell("rm alone && touch -d @5 new && mv new alone", mount.main))  # of another file in its place
+    mount.commit()
+    mount.remount()
+    assert times(mount.main / "alone") == (5 * 10**9, 5 * 10**9)
 
 
 def test_what_is_not_supported_says_so(mount: Mount):
@@ -655,5 +836,5 @@ def test_what_is_not_supported_says_so(mount: Mount):
     with path.open("r+b") as file, (mount.main / "other").open("wb") as other:
         ficlone = 0x40049409
         assert errno_of(fcntl.ioctl, other.fileno(), ficlone, file.fileno()) in (errno.ENOTSUP, errno.ENOTTY)
-        assert _libc.fallocate(file.fileno(), 3, ctypes.c_long(0), ctypes.c_long(1)) == -1
+        assert libc.fallocate(file.fileno(), 3, ctypes.c_long(0), ctypes.c_long(1)) == -1
         assert ctypes.get_errno() == errno.ENOTSUP

@@ -1,13 +1,20 @@
 """Much data: shared content, and directories of many files. P7, P20, P27."""
 
+import errno
+import io
+import json
 import os
 import random
+import shutil
+import subprocess
+import tarfile
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.harness import Mount, done, errno_of, shell
+from tests.harness import ANA, Mount, done, errno_of, run_ana, shell, wait_for
 
 pytestmark = pytest.mark.mounted
 
@@ -56,6 +63,16 @@ def test_ten_rows_in_the_middle_of_a_large_csv_add_next_to_nothing_p20(mount: Mo
     assert used(mount.path) - before < 1_000_000
     done(shell("cmp main/flights.csv exp@1/copied.csv && ! cmp -s main@1/flights.csv main@2/flights.csv", mount.root))
     assert (mount.root / "main@2/flights.csv").read_text() == "".join(lines)
+
+
+def test_what_was_stored_ahead_of_a_commit_counts_as_new_in_it(mount: Mount):
+    noise = random.Random(1).randbytes
+    (mount.main / "large").write_bytes(noise(3_000_000))
+    (mount.main / "small").write_bytes(noise(20_000))
+    wait_for(lambda: json.loads((mount.root / ".ana/stats.json").read_text())["overlay_files"] == 0, "idle files")
+    assert 3_020_000 < mount.json("commit", "-m", "both")["added_bytes"] < 3_100_000
+    (mount.main / "large").chmod(0o600)
+    assert mount.json("commit", "-m", "a mode")["added_bytes"] == 0
 
 
 def many_files(mount: Mount, count: int) -> None:
@@ -114,3 +131,80 @@ def test_many_directories_and_files_are_removed_at_once_p27(mount: Mount):
     assert done(shell("find . -type f | wc -l", mount.main)).strip() == str(1800 - 600 + 400)
     second = mount.commit()
     assert done(shell("find . -type f | wc -l", second)).strip() == "1600"
+
+
+def names_of_a_tar(count: int) -> bytes:
+    """A tar stream of a directory with so many empty files, the quickest way to have them."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for number in range(count):
+            entry = tarfile.TarInfo(f"many/{number:07}")
+            entry.mtime = number  # in a version, files that are alike are one inode
+            tar.addfile(entry)
+    return stream.getvalue()
+
+
+def import_names(mount: Mount, count: int) -> None:
+    """Commit a directory `top/many` of so many empty files."""
+    subprocess.run(
+        [ANA, "import", "-R", mount.path, "-b", "main", "--commit", "many", "-", "top"],
+        input=names_of_a_tar(count), check=True, capture_output=True, cwd="/",
+    )  # fmt: skip
+
+
+def listed_searched_and_removed(mount: Mount, count: int) -> None:
+    """A directory of many entries, committed; half of it is removed, then all."""
+    import_names(mount, count)
+    directory, version = mount.main / "top/many", mount.root / "main@1/top/many"
+    names = [f"{number:07}" for number in range(count)]
+    source = random.Random(7)
+    for top in (directory, version):
+        with os.scandir(top) as entries:
+            assert sorted(entry.name for entry in entries if entry.is_file()) == names
+        for name in source.sample(names, 300):
+            assert (top / name).lstat().st_size == 0
+            assert errno_of(os.stat, top / (name + "x")) == errno.ENOENT
+    for name in names[::2]:
+        (directory / name).unlink()
+    assert sorted(os.listdir(directory)) == names[1::2]
+    mount.remount()
+    assert sorted(os.listdir(directory)) == names[1::2]
+    (directory / "new").touch()
+    done(run_ana("commit", "-m", "half", cwd=mount.main))
+    assert sorted(os.listdir(mount.root / "main@2/top/many")) == [*names[1::2], "new"]
+    shutil.rmtree(directory)
+    assert errno_of(os.listdir, directory) == errno.ENOENT
+    done(run_ana("commit", "-m", "none", cwd=mount.main))
+    assert os.listdir(mount.main / "top") == []
+    assert len(os.listdir(version)) == count
+
+
+def test_a_directory_is_listed_searched_and_removed_p27(mount: Mount):
+    listed_searched_and_removed(mount, 5_000)
+
+
+def test_the_kernel_learns_few_of_the_files_of_a_long_listing_and_all_of_their_names_p47(mount: Mount):
+    """A listing goes on so fast that the kernel gives none back meanwhile, and each that it knows costs memory."""
+    import_names(mount, count := 20_000)
+    mount.umount()
+    mount.mount("--memory", "1")
+    for top in (mount.main / "top/many", mount.root / "main@1/top/many"):
+        known, ended = [0], threading.Event()
+
+        def watch(known: list[int] = known, ended: threading.Event = ended) -> None:
+            while not ended.is_set():
+                known.append(json.loads((mount.root / ".ana/stats.json").read_text())["known_inodes"])
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        with os.scandir(top) as entries:
+            found = {entry.name: (entry.inode(), entry.is_file()) for entry in entries}
+        ended.set()
+        watcher.join()
+        assert 256 < max(known) < 5_000
+        assert found == {f"{number:07}": ((top / f"{number:07}").stat().st_ino, True) for number in range(count)}
+
+
+@pytest.mark.slow
+def test_a_directory_of_1_000_000_entries_p27(mount: Mount):
+    listed_searched_and_removed(mount, 1_000_000)

@@ -56,7 +56,7 @@ def test_letting_other_users_in(tmp_path: Path, text: str | None, root: bool, st
 @pytest.mark.parametrize(
     ("release", "state"),
     [
-        ("6.18.44-generic", State.OK), ("4.20.0", State.OK), ("4.19.300", State.WARN), ("3.10.0-1160.el7", State.WARN),
+        ("6.18.44-generic", State.OK), ("5.5.0", State.OK), ("5.4.300", State.WARN), ("3.10.0-1160.el7", State.WARN),
         ("strange", State.OK),
     ],
 )  # fmt: skip

@@ -301,3 +301,23 @@ def test_a_message_that_is_no_text_is_refused(main: Branch) -> None:
     main.write("file", b"content")
     with pytest.raises(UsageError, match="UTF-8"):
         main.commit("a\udcff")
+
+
+def test_a_commit_that_is_made_is_told_whatever_becomes_of_the_cleaning_up(
+    main: Branch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main.write("file", LARGE)
+    removed: list[int] = []
+
+    def fail(number: int) -> bool:
+        removed.append(number)
+        raise MemoryError
+
+    with monkeypatch.context() as failing:
+        failing.setattr(main.repository.overlays, "remove", fail)
+        assert main.commit() == 1
+    assert removed
+    assert not main.changed()
+    main.write("file", b"x")
+    main.commit()
+    assert not set(main.repository.overlays.numbers()) & set(removed)

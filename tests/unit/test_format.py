@@ -47,13 +47,14 @@ def any_entry(draw: st.DrawFn) -> Entry:
     elif kind is EntryKind.DIRECTORY:
         size, content = draw(counts), draw(ids)
     elif kind is EntryKind.SYMLINK:
-        content = draw(st.binary(min_size=1, max_size=100))
+        content = draw(st.binary(min_size=1, max_size=100)).replace(b"\0", b"0")
         size = len(content)
     return Entry(kind, *draw(attributes), size, form, content, draw(extras))
 
 
 entries = any_entry()
-link_rows = st.builds(LinkRow, entries, counts)
+shared = entries.filter(lambda entry: entry.kind not in (EntryKind.DIRECTORY, EntryKind.LINK))
+link_rows = st.builds(LinkRow, shared, counts.filter(bool))
 roots = entries.filter(lambda entry: entry.kind is EntryKind.DIRECTORY)
 metadata = st.dictionaries(texts, texts, max_size=3).map(lambda held: dict(sorted(held.items())))
 commits = st.builds(Commit, roots, ids, st.lists(ids, max_size=3).map(tuple), counts, texts, times, texts, metadata)

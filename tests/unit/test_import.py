@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from anabranch.repo import Repository
 from anabranch.testing import consistency
-from anabranch.transfer import building, export, folder, tar
+from anabranch.transfer import building, export, export_tar, folder, tar
 from anabranch.transfer.sieve import Sieve
 from anabranch.versions.objects import Entry, EntryKind
 from anabranch.versions.trees import Version
@@ -133,7 +133,7 @@ def test_an_import_comes_out_as_it_went_in(tree: dict[bytes, object]):
         done = export.to_directory(repository, version, top, place / "out", lambda _: None)
         assert done.failed == []
         assert snapshot(place / "out") == expected
-        export.to_tar_file(repository, version, top, place / "ours.tar", lambda _: None)
+        export_tar.to_file(repository, version, top, place / "ours.tar", lambda _: None)
         command: list[str | Path] = ["tar", "--sparse", "--format=pax", "-C", source, "-cf", place / "theirs.tar", "."]
         subprocess.run(command, check=True)
         for stream in ("ours", "theirs"):

@@ -232,3 +232,14 @@ def test_a_manifest_that_does_not_add_up_to_the_size_of_the_file_is_damage(files
     entry = Entry(EntryKind.FILE, size=1_401, form=stored.form, content=stored.content)
     with pytest.raises(DamagedError, match="1400 bytes, not 1401"):
         files.parts(manifests.of(entry), 0, 10)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 40, 3_000])
+def test_room_leaves_out_holes_exactly_in_one_node_and_large_ones_everywhere_p67(files: Manifests, count: int) -> None:
+    pieces = [piece for n in range(count) for piece in (Piece(chunk(2 * n + 1), 70_000, 1), Piece(ZERO, MAX_SIZE, 1))]
+    stored = files.store([*pieces, Piece(ZERO, MAX_SIZE, 1 << 22)])
+    assert stored.size >= 1 << 40
+    room, held = files.room(stored), count * 70_000
+    assert room == held or (count > 40 and held < room < held + count * MAX_SIZE + GIB)
+    dense = files.store([Piece(chunk(n + 1), 70_000, 1) for n in range(count)])
+    assert files.room(dense) == dense.size == held

@@ -15,6 +15,7 @@ from anabranch.fuse.control import of_branch
 from anabranch.fuse.handles import Handles
 from anabranch.fuse.outcomes import Outcome
 from anabranch.fuse.outside import Outside
+from anabranch.fuse.refused import Refused
 from anabranch.fuse.saver import Saver
 from anabranch.repo import Repository
 from anabranch.worktree.inodes import Inode
@@ -55,7 +56,8 @@ def kernel() -> Kernel:
 @pytest.fixture
 def outside(repository: Repository, kernel: Kernel) -> Outside:
     handles = Handles(100)
-    return Outside(repository, kernel, Committer(repository, kernel, handles, Saver(repository, handles)), Absence())
+    committer = Committer(repository, kernel, handles, Saver(repository, handles), Refused())
+    return Outside(repository, kernel, committer, Absence())
 
 
 def test_names_that_are_not_there_are_trusted_for_ever_only_where_the_kernel_forgets_them(

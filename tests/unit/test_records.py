@@ -10,7 +10,19 @@ from anabranch.errors import DamagedError
 from anabranch.ids import ID_SIZE, ObjectId
 from anabranch.store import records
 from anabranch.store.meta import OBJECTS, ObjectStore
-from anabranch.store.records import HEADER, Kind, checksum, frame, hash_name, kind_of, object_id, seal, unframe, unseal
+from anabranch.store.records import (
+    HEADER,
+    Kind,
+    checksum,
+    frame,
+    hash_name,
+    hash_place,
+    kind_of,
+    object_id,
+    seal,
+    unframe,
+    unseal,
+)
 from tests.unit.helpers import examples, random_bytes
 
 CONTENTS = {
@@ -188,6 +200,12 @@ def test_a_sealed_row_comes_back_and_a_touched_one_is_damage(row: bytes, data: s
 def test_the_hash_of_a_name_is_another_one_for_each_seed() -> None:
     assert len({hash_name(b"name", seed) for seed in range(100)}) == 100
     assert hash_name(b"name", 3) == hash_name(b"name", 3)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 8, 9, 20])
+def test_like_names_in_directories_of_like_numbers_have_hashes_of_their_own(width: int) -> None:
+    places = [(directory, b"%0*d" % (width, name % 10**width)) for directory in range(16, 316) for name in range(300)]
+    assert len({hash_place(*place) >> 2 for place in places}) == len(set(places))
 
 
 def test_a_record_that_no_reader_would_take_is_not_made() -> None:

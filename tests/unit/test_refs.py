@@ -408,6 +408,15 @@ def test_a_commit_is_refused_while_the_clock_is_more_than_a_day_behind_the_last_
     assert (row.time_ns, row.clock_ns) == (10 * DAY + 1, 9 * DAY - 1)
 
 
+def test_a_branch_that_is_gone_is_not_found_whatever_the_clock_says(driver: Driver) -> None:
+    with pytest.raises(NotFoundError):
+        driver.refs.check_clock(EXP)
+    driver.create(EXP, commit(1))
+    driver.delete(EXP)
+    with pytest.raises(NotFoundError):
+        driver.refs.check_clock(EXP)
+
+
 def test_a_name_that_is_given_up_and_made_again_in_one_transaction_has_both_rows(driver: Driver) -> None:
     driver.create(EXP, commit(1))
     driver.rename(EXP, EXP)

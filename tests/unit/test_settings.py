@@ -20,7 +20,8 @@ def test_what_is_set_is_a_text_under_its_key(repository: Repository) -> None:
     values = {"author": "Ann", "default-branch": "main", "compression": "19", "memory": "64", "xattr": "on"}
     for key, value in values.items():
         repository.configure(key, value, "me")
-        assert repository.meta.get(SETTINGS, key.replace("-", " ").encode()) == seal(value.encode())
+        row = key.replace("-", " ").encode()
+        assert repository.meta.get(SETTINGS, row) == seal(value.encode(), row)
     assert repository.configured("me") == [
         Setting("author", "Ann", False), Setting("default-branch", "main", False), Setting("compression", 19, False),
         Setting("memory", 64, False), Setting("xattr", "on", False),

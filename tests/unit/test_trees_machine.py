@@ -75,7 +75,7 @@ def new_entry(dice: random.Random, padding: int) -> Entry:
             kind, *attributes, time, dice.getrandbits(40), content=dice.randbytes(32), extra=held or None
         )  # fmt: skip
     if kind is EntryKind.SYMLINK:
-        target = dice.randbytes(dice.randint(1, 1 + padding))
+        target = dice.randbytes(dice.randint(1, 1 + padding)).replace(b"\0", b"0")
         return Entry(kind, *attributes, time, len(target), content=target)
     if kind in SPECIAL:
         return Entry(kind, *attributes, time)
@@ -238,7 +238,8 @@ class TreesMachine(StoreMachine):
         delta: Delta = {}
         for _ in range(1_500):
             key = b"part-%05d" % dice.randrange(100_000)
-            target = dice.randbytes(size - written.size_of(entry_row(key, symlink(b""))))
+            length = 1 + size - written.size_of(entry_row(key, symlink(b"x")))
+            target = dice.randbytes(length).replace(b"\0", b"0")
             assert written.size_of(entry_row(key, symlink(target))) == size
             delta[key] = symlink(target)
         self._apply(name, delta)

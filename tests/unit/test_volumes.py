@@ -109,14 +109,17 @@ def test_a_block_of_a_wrong_size_in_the_middle_is_damage(volumes: Volumes, conte
 @pytest.mark.parametrize(
     ("key", "content"), [((3).to_bytes(4, "big"), b""), ((3).to_bytes(4, "big"), bytes(BLOCK + 1)), (b"\xff", b"x")]
 )
-def test_nothing_is_appended_to_a_volume_that_does_not_end_with_a_block(
+def test_nothing_is_appended_to_a_volume_that_does_not_end_with_a_block_but_to_the_next(
     volumes: Volumes, key: bytes, content: bytes
 ) -> None:
-    volumes.append([bytes(3 * BLOCK)])
+    (whole,) = volumes.append([bytes(3 * BLOCK)])
     with volumes._volume(0).write() as batch:
         batch.put("blocks", key, content)
     with pytest.raises(DamagedError, match="does not end with a block"):
-        volumes.append([b"more"])
+        volumes.end(0)
+    assert volumes.append([b"more", b"and more"]) == [Place(1, 0, 4), Place(1, 4, 8)]
+    assert volumes.read(whole) == bytes(3 * BLOCK)
+    assert volumes.read(Place(1, 4, 8)) == b"and more"
 
 
 @pytest.mark.parametrize("absurd", [Place(0, LOG_MAX, 1), Place(0, (1 << 64) - 1, 1), Place((1 << 32) - 1, 0, 1)])

@@ -9,6 +9,7 @@ import pytest
 from anabranch.versions.contents import NotLoaded
 from anabranch.versions.objects import EntryKind
 from anabranch.worktree.content import MEMORY_MAX
+from anabranch.worktree.inodes import Inode
 from anabranch.worktree.tree import RENAME_EXCHANGE, RENAME_NOREPLACE, AttributeChanges
 from tests.unit.helpers import MAIN, UID, WHO, Branch, random_bytes
 
@@ -206,15 +207,16 @@ def test_small_files_stay_in_memory_and_larger_ones_get_an_overlay_file(main: Br
     assert main.read("file") == bytes(MEMORY_MAX) + b"x"
 
 
-def test_writing_takes_set_user_id_away_and_set_group_id_where_the_group_may_execute(main: Branch) -> None:
-    main.write("file", b"x")
+def test_opening_with_truncation_takes_set_user_id_away_and_set_group_id_where_the_group_may_execute(
+    main: Branch,
+) -> None:
     for mode, left in ((0o4755, 0o755), (0o2755, 0o755), (0o2745, 0o2745), (0o1755, 0o1755)):
-        main.chmod("file", mode)
-        main.write("file", b"y")
-        assert main.tree.getattr(main.find("file")).mode == left
-        main.chmod("file", mode)
-        main.tree.setattr(main.find("file"), AttributeChanges(uid=5))
-        assert main.tree.getattr(main.find("file")).mode == left
+        for user, kept in ((UID, left), (0, mode)):
+            main.write("file", b"y")
+            main.chmod("file", mode)
+            main.tree.empty(main.find("file"), user)
+            node = main.tree.getattr(main.find("file"))
+            assert (node.mode, node.size) == (kept, 0)
 
 
 def test_in_a_set_group_id_directory_files_get_its_group_and_directories_the_bit_too(main: Branch) -> None:
@@ -235,11 +237,58 @@ def test_writing_moves_the_times_and_chmod_only_the_change_time(main: Branch, mo
     assert main.tree.getattr(main.find("file")).mtime_ns == 10**18
 
 
+def test_a_truncation_to_the_size_that_a_file_has_leaves_its_times_as_the_kernel_does(
+    main: Branch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main.write("file", b"x")
+    before = main.tree.getattr(main.find("file"))
+    times = before.mtime_ns, before.ctime_ns
+    monkeypatch.setattr("anabranch.worktree.tree.now_ns", lambda: 10**18)
+    for size, expected in ((1, times), (0, (10**18, 10**18))):
+        node = main.tree.setattr(main.find("file"), AttributeChanges(size=size))
+        assert (node.mtime_ns, node.ctime_ns) == expected
+
+
 def test_the_kernels_late_times_make_no_clean_file_dirty(main: Branch) -> None:
     main.write("file", b"x")
     main.commit()
     main.tree.setattr(main.find("file"), AttributeChanges(mtime_ns=5, late=True))
     assert main.changed() == []
+
+
+def written_back(main: Branch) -> Inode:
+    """A file that a program has written to and then truncated, while the kernel was writing it back."""
+    main.write("file", b"old")
+    ino = main.find("file")
+    main.tree.setattr(ino, AttributeChanges(size=2, mtime_ns=25, ctime_ns=2 * 10**18))
+    return ino
+
+
+def test_times_that_the_kernel_sends_after_newer_ones_are_stale(main: Branch) -> None:
+    ino = written_back(main)
+    main.tree.setattr(ino, AttributeChanges(mtime_ns=24, ctime_ns=2 * 10**18 - 1, late=True))
+    node = main.tree.getattr(ino)
+    assert (node.mtime_ns, node.ctime_ns) == (25, 2 * 10**18)
+
+
+def test_bytes_that_come_late_change_no_time_once_the_file_is_closed(main: Branch) -> None:
+    ino = written_back(main)
+    main.tree.write(ino, 0, b"ol", by_kernel=True)
+    main.tree.table.stamp(main.tree.table.dirty)
+    assert main.tree.getattr(ino).mtime_ns > 25, "what is saved meanwhile has the time at which they came"
+    main.tree.flushed(ino)
+    assert main.tree.getattr(ino).mtime_ns == 25
+
+
+def test_the_time_that_a_commit_holds_stays_when_the_file_is_closed(main: Branch) -> None:
+    ino = written_back(main)
+    main.tree.table.known.add(ino)
+    main.tree.write(ino, 0, b"ol", by_kernel=True)
+    main.commit()
+    committed = main.tree.getattr(ino).mtime_ns
+    main.chmod("file", 0o600)
+    main.tree.flushed(ino)
+    assert main.tree.getattr(ino).mtime_ns == committed > 25
 
 
 def test_a_clean_tree_that_the_kernel_forgot_takes_no_memory(main: Branch) -> None:

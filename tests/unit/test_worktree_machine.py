@@ -22,19 +22,21 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from anabranch.commit import Candidate, Note
+from anabranch.candidate import Candidate
+from anabranch.commit import Note
 from anabranch.errors import NothingToCommitError, RefusedError
 from anabranch.ids import ObjectId, RefName
 from anabranch.repo import Repository
 from anabranch.testing import consistency
 from anabranch.versions.contents import NotLoaded
 from anabranch.versions.diff import ChangeKind
-from anabranch.versions.manifests import Stored
 from anabranch.versions.objects import INLINE_MAX, Entry, EntryKind
 from anabranch.worktree import settle
+from anabranch.worktree.content import StoredContent
 from anabranch.worktree.cuts import Cut, overlays_of
 from anabranch.worktree.frozen import Built, Frozen
 from anabranch.worktree.inodes import Attributes, Inode, Node
+from anabranch.worktree.journal import encode_mark
 from anabranch.worktree.keeper import Taken
 from anabranch.worktree.restore import Stale
 from anabranch.worktree.tree import RENAME_EXCHANGE, AttributeChanges, WorkingTree
@@ -120,6 +122,10 @@ class Commit:
     number: int | None = None
 
 
+MARK = len(encode_mark(bytes(64)))
+"""Bytes of what follows a record that is on disk."""
+
+
 class WorkingTreeMachine(RuleBasedStateMachine):
     """The rules are what programs, the mount and the power supply do."""
 
@@ -138,7 +144,7 @@ class WorkingTreeMachine(RuleBasedStateMachine):
         self.commit: Commit | None = None
         self.saving: tuple[Cut, Moment] | None = None
         self.taking: Taken | None = None
-        self.small: tuple[RefName, list[settle.Chosen], list[Stored]] | None = None
+        self.small: tuple[RefName, list[settle.Chosen], list[StoredContent]] | None = None
         self.count = 0
 
     def teardown(self) -> None:
@@ -573,7 +579,8 @@ class WorkingTreeMachine(RuleBasedStateMachine):
         if written := [path for path in self._journal() if path.read_bytes() != before.get(path)]:
             (path,) = written
             old, new = before.get(path, b""), path.read_bytes()
-            start, end = len(old) if new.startswith(old) else 0, len(new)  # a torn file is begun anew, maybe shorter
+            start = len(old) if new.startswith(old) else 0  # a torn file is begun anew, maybe shorter
+            end = len(new) - MARK  # a record is whole without the mark that follows it
             self.count += 1
             os.truncate(path, start + self.count * 7919 % (end - start))
         self._start_again()

@@ -79,11 +79,12 @@ def test_tags_that_no_writer_makes_and_a_missing_object_are_damage(objects: Obje
 
 def test_an_older_row_of_an_inode_has_none(main: Branch) -> None:
     ino = main.make("file")
-    row = encode_node(main.tree.table.get(ino))
-    older = msgspec.msgpack.encode(msgspec.msgpack.decode(unseal(row, "row"))[:14])
-    node = decode_node(ino, 1, seal(older))
+    key = b"its key"
+    row = encode_node(main.tree.table.get(ino), key)
+    older = msgspec.msgpack.encode(msgspec.msgpack.decode(unseal(row, "row", key))[:14])
+    node = decode_node(ino, 1, seal(older), key)
     assert node.xattrs == xattrs.NO_XATTRS
-    assert encode_node(node) == row
+    assert encode_node(node, key) == row
 
 
 def test_commits_keep_them_with_files_directories_links_and_their_names(main: Branch) -> None:

@@ -1,27 +1,34 @@
 """Branches: the working tree that moves, and the versions that it has made."""
 
 import os
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, TextIO, overload
 
 from anabranch.api import files
-from anabranch.api.changes import Change, told
+from anabranch.api.changes import Change, Conflict, told, told_conflicts
 from anabranch.api.opened import actor, local
 from anabranch.api.paths import Place, TreePath
 from anabranch.api.putting import Putting, Step
 from anabranch.api.transaction import Alone, Transaction, WriteBytes, WriteText
 from anabranch.api.version import Version
 from anabranch.commit import Note, check_note
+from anabranch.daemon.undertaking import Make, Resolving, Undertaking
 from anabranch.errors import AnabranchError, UsageError
+from anabranch.history import VersionName
 from anabranch.ids import RefName
+from anabranch.merging.proposal import Propose, conflicted
+from anabranch.merging.resolution import STRATEGIES, Resolution, Rule
+from anabranch.merging.rows import merging_tables
+from anabranch.moves import Move
 from anabranch.transfer import building
 from anabranch.transfer.folder import take_folder
 from anabranch.transfer.sieve import sieve_at
 from anabranch.versions import manifests
 from anabranch.versions.diff import NOT_STORED
 from anabranch.versions.objects import Entry, EntryKind
+from anabranch.versions.refs import Operation
 
 if TYPE_CHECKING:
     from anabranch.api.repository import Repository
@@ -186,11 +193,7 @@ class Branch:
         Raises NothingToCommitError, unless `allow_empty`; UsageError for a message or metadata that cannot be kept;
         NotFoundError for a path; RefusedError while another commit is made. Then everything is uncommitted as before.
         """
-        texts = dict(metadata or {})
-        for key, value in texts.items():
-            if not isinstance(key, str) or not isinstance(value, str):
-                raise UsageError(f"metadata are texts, and {key!r}: {value!r} is not", hint="str(value)")
-        note = check_note(Note(message, author, texts))
+        note = check_note(Note(message, author, _texts(metadata)))
         some = [self.path(path)._inside for path in paths] or None
         with self._opened.service() as service:
             done = service.commit(self._name, note, actor(), paths=some, allow_empty=allow_empty)
@@ -209,6 +212,89 @@ class Branch:
     def discard(self, *paths: Place) -> None:
         """Give up what is not committed at some paths, or everywhere; new files, too. Raises NotFoundError."""
         self._restore(self.head, paths or (".",), new_too=True)
+
+    # --- what others did, and what was done ---
+
+    def conflicts(self, source: Version | str) -> list[Conflict]:
+        """The paths on which a merge would be refused; nothing happens. Raises NotFoundError."""
+        found = self._repository._as_version(source)._found
+        with self._opened.service() as service:
+            proposal = self._undertaking(found, Propose.merge, Resolution, Note("")).proposed(service)
+        return told_conflicts(proposal.merged.conflicts)
+
+    def merge(
+        self,
+        source: Version | str,
+        message: str = "",
+        *,
+        metadata: Mapping[str, str] | None = None,
+        strategy: Literal["ours", "theirs"] | None = None,
+        resolve: Mapping[str, str] | None = None,
+        key: Sequence[str] = (),
+        squash: bool = False,
+        ff_only: bool = False,
+    ) -> Version:
+        """Bring in what a version, or branch, has changed since both parted; returns the branch's head then.
+
+        `resolve` says by patterns as in gitignore what becomes of conflicts: `ours`, `theirs`, `base`, or the path of a
+        file of this machine; the last match wins, then `strategy`. With `key`, the columns that tell rows apart, tables
+        that both changed are merged row by row. Raises MergeConflictError when conflicts are left,
+        RefusedError when uncommitted changes are in the way: then nothing has happened.
+        """
+        if ff_only and (squash or message or metadata):
+            raise UsageError("ff_only makes no version of its own", hint="leave squash, message and metadata away")
+        make = partial(Propose.merge, squash=squash, ff_only=ff_only)
+        return self._undertake(source, make, strategy, resolve, key, message, metadata)
+
+    def revert(
+        self, version: Version | str, message: str = "", *,
+        metadata: Mapping[str, str] | None = None, strategy: Literal["ours", "theirs"] | None = None,
+        resolve: Mapping[str, str] | None = None, key: Sequence[str] = (),
+    ) -> Version:  # fmt: skip
+        """Change back what a version changed; as `merge`. Raises NothingToCommitError when nothing of it is left."""
+        return self._undertake(version, Propose.revert, strategy, resolve, key, message, metadata)
+
+    def cherry_pick(
+        self, version: Version | str, message: str = "", *,
+        metadata: Mapping[str, str] | None = None, strategy: Literal["ours", "theirs"] | None = None,
+        resolve: Mapping[str, str] | None = None, key: Sequence[str] = (),
+    ) -> Version:  # fmt: skip
+        """Bring in the one change that a version made; as `merge`. Raises NothingToCommitError when it is here."""
+        return self._undertake(version, Propose.cherry_pick, strategy, resolve, key, message, metadata)
+
+    def reset(self, version: Version | str) -> Version:
+        """Let the branch be what a version is; what it was is still named by its number.
+
+        Raises RefusedError while anything is uncommitted.
+        """
+        source = self._repository._as_version(version)._found
+        with self._opened.service() as service:
+            ref = self._repository.branch(self._name).head._found
+            if ref.id != source.id:
+                wanted = Move(ref.number or 0, source.id, Operation.RESET, str(source), alone=True)
+                service.move(self._name, wanted, actor())
+        return self.head
+
+    def _undertake(
+        self, source: Version | str, make: Make, strategy: str | None, resolve: Mapping[str, str] | None,
+        key: Sequence[str], message: str, metadata: Mapping[str, str] | None,
+    ) -> Version:  # fmt: skip
+        found, note = self._repository._as_version(source)._found, _note(message, metadata)
+        key = (key,) if isinstance(key, str) else key
+        with merging_tables(key) as tables, self._opened.service() as service:
+            rules = [Rule.parse(f"{glob}={choice}") for glob, choice in (resolve or {}).items()]
+            if strategy not in (None, *STRATEGIES):
+                raise UsageError(f"{strategy} is no strategy", hint='"ours" or "theirs"')
+            undertaking = self._undertaking(
+                found, make, lambda core: Resolution(core, strategy, rules, tables and tables(core)), note
+            )
+            proposal, _ = undertaking.done(service, actor())
+        if proposal.merged.conflicts:
+            raise conflicted(proposal)
+        return self.head
+
+    def _undertaking(self, source: VersionName, make: Make, resolving: Resolving, note: Note) -> Undertaking:
+        return Undertaking(self._opened.path, self._name, source, make, resolving, note)
 
     def import_files(self, source: "str | os.PathLike[str]", path: Place) -> list[tuple[str, str]]:
         """Make a path what a folder or file of this machine is; returns what could not be read, and why: it is left as
@@ -235,3 +321,17 @@ class Branch:
         """Do what a transaction has collected."""
         with self._opened.intake() as (service, core):
             Putting(service, core, self._name).run(steps)
+
+
+def _texts(metadata: Mapping[str, str] | None) -> dict[str, str]:
+    texts = dict(metadata or {})
+    for key, value in texts.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise UsageError(f"metadata are texts, and {key!r}: {value!r} is not", hint="str(value)")
+    return texts
+
+
+def _note(message: str, metadata: Mapping[str, str] | None) -> Note:
+    """What is said of a version; an empty message stands for the usual one."""
+    note = Note(message, "", _texts(metadata))
+    return check_note(note) if message else note

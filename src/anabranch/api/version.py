@@ -6,15 +6,15 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from anabranch import repo
 from anabranch.api.changes import Change, told
 from anabranch.api.files import Read
 from anabranch.api.opened import local
 from anabranch.api.paths import Place, TreePath
 from anabranch.api.times import utc
 from anabranch.errors import DamagedError
+from anabranch.history import VersionName
 from anabranch.ids import ObjectId
-from anabranch.transfer import export
+from anabranch.transfer import export, export_tar
 from anabranch.versions import manifests
 from anabranch.versions.objects import Entry, EntryKind
 
@@ -52,7 +52,8 @@ class VersionPath(TreePath):
 class Version:
     """A version, as `main@3`, a tag, or a commit. Use `version / "path"`."""
 
-    def __init__(self, repository: "Repository", found: repo.VersionName) -> None:
+    def __init__(self, repository: "Repository", found: VersionName) -> None:
+        self._repository = repository
         self._opened = repository._opened
         self._found = found
         with self._opened.using() as core:
@@ -135,6 +136,14 @@ class Version:
         """What it changed against its first parent."""
         return self._opened.each(lambda core: told(core.changes_of(self._found.commit)))
 
+    def blame(self, path: Place = "") -> dict[str, "Version"]:
+        """Of each name in a directory, in order, the version that last changed it, or anything below it; of a file,
+        that alone. Raises NotFoundError, UsageError.
+        """
+        inside = VersionPath(self, path)._inside
+        found = sorted(self._opened.each(lambda core: core.blame(self._found, inside)), key=lambda each: each.name)
+        return {os.fsdecode(each.name): Version(self._repository, each.version) for each in found}
+
     def export(self, place: "str | os.PathLike[str]", path: Place = "") -> int:
         """Write what is at a path into the new directory, or as the new file, `place`; returns the number of files.
 
@@ -145,7 +154,7 @@ class Version:
         with self._opened.using() as core:
             top = self._files.at(inside)
             is_tar = goal.suffix == ".tar" and top.kind is EntryKind.DIRECTORY
-            write = export.to_tar_file if is_tar else export.to_directory
+            write = export_tar.to_file if is_tar else export.to_directory
             done = write(core, self._files, top, goal, lambda _: None)
         for failed, why in done.failed:
             raise DamagedError(f"{failed.decode(errors='replace')}: {why}", hint=f"{len(done.failed)} paths in all")

@@ -6,6 +6,7 @@ to type.
 
 import os
 import re
+import stat
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,8 +16,8 @@ from anabranch.errors import AnabranchError
 from anabranch.report import moment, plural, size
 from anabranch.versions.refs import DAY
 
-KERNEL = (4, 20)
-"""Before, the kernel sends no more than 128 KiB in a request."""
+KERNEL = (5, 5)
+"""Before, the kernel believes sizes in listings that stand for none (fuse/pyfuse.py)."""
 OPEN_FILES = 4_096
 SPACE_WARN, SPACE_FAIL = 1 << 30, 64 << 20
 READ_AHEAD = 1_024
@@ -83,11 +84,12 @@ def lets_others_in(configuration: Path) -> bool:
 
 
 def kernel(release: str) -> Finding:
-    """Whether the kernel is new enough to be quick."""
+    """Whether the kernel is new enough."""
     version = re.match(r"(\d+)\.(\d+)", release)
     if version is not None and tuple(map(int, version.groups())) < KERNEL:
         wanted = ".".join(map(str, KERNEL))
-        return Finding("kernel", State.WARN, f"Linux {release} is slow with FUSE", f"use Linux {wanted} or later")
+        trouble = f"Linux {release} may show wrong sizes in very large directories"
+        return Finding("kernel", State.WARN, trouble, f"use Linux {wanted} or later")
     return Finding("kernel", State.OK, f"Linux {release}")
 
 
@@ -100,6 +102,14 @@ def open_files(limit: int) -> Finding:
 
 
 # --- a repository ---
+
+
+def folder(path: Path) -> Finding:
+    """Whether the folder is its owner's alone."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        return Finding("folder", State.WARN, f"others can get into {path} (mode {mode:04o})", f"chmod 700 {path}")
+    return Finding("folder", State.OK, "its owner's alone")
 
 
 def failed(name: str, error: AnabranchError | OSError) -> Finding:

@@ -75,6 +75,7 @@ def _repository(chosen: Path | None) -> Iterator[Finding]:
         yield checks.failed("format" if isinstance(error, FormatError) else "repository", error)
         return
     yield Finding("format", State.OK, str(FORMAT))
+    yield checks.folder(path)
     yield from _disk(path)
     yield from _content(path)
     try:

@@ -15,7 +15,7 @@ from anabranch.cli.progress import progress
 from anabranch.errors import DamagedError, UsageError
 from anabranch.escape import show_path
 from anabranch.repo import Repository
-from anabranch.transfer import export
+from anabranch.transfer import export, export_tar
 from anabranch.transfer.tar import ENDINGS
 from anabranch.versions.objects import Entry
 from anabranch.versions.trees import Version
@@ -61,8 +61,8 @@ def export_version(target: str, place: str, repository: Path | None, as_json: bo
 def _write(history: Repository, version: Version, top: Entry, place: str, tell: export.Progress) -> export.Exported:
     if place == "-":
         try:
-            return export.to_tar(history, version, top, sys.stdout.buffer, tell)
+            return export_tar.to_stream(history, version, top, sys.stdout.buffer, tell)
         except BrokenPipeError:
             raise EnoughError from None
-    write = export.to_tar_file if place.endswith(".tar") else export.to_directory
+    write = export_tar.to_file if place.endswith(".tar") else export.to_directory
     return write(history, version, top, Path(place), tell)

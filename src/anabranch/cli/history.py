@@ -1,6 +1,6 @@
 """ana log, show, ls, du, cat: reading versions, without a mount."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice, takewhile
 from pathlib import Path
 
@@ -8,11 +8,13 @@ import click
 
 from anabranch import report
 from anabranch.cli import completion
+from anabranch.cli import graph as drawing
 from anabranch.cli.context import find, pairs, split_target
 from anabranch.cli.options import branch_option, json_option, repository_option
 from anabranch.cli.output import page, show_bytes, show_json, tint_changes, tint_versions
 from anabranch.errors import UsageError
 from anabranch.escape import show_name
+from anabranch.history import VersionName
 from anabranch.ids import RefName, parse_time
 from anabranch.repo import Repository
 from anabranch.versions.objects import EntryKind
@@ -28,6 +30,7 @@ from anabranch.versions.renames import renamed
     "--meta", multiple=True, metavar="KEY=VALUE", help="Only versions with this in their metadata; repeatable."
 )
 @click.option("--path", metavar="PATH", help="Only versions that changed this file, or something in this directory.")
+@click.option("--graph", is_flag=True, help="All that led to the branch, drawn with lines to each version's parents.")
 @repository_option
 @branch_option
 @json_option
@@ -37,6 +40,7 @@ def log(
     until: str | None,
     meta: tuple[str, ...],
     path: str | None,
+    graph: bool,
     repository: Path | None,
     branch: str | None,
     as_json: bool,
@@ -45,15 +49,25 @@ def log(
 
     In a mount, PATH counts from the current directory; elsewhere from the top of the branch.
 
+    With --graph, those of other branches that were merged too, and what was before the branch was made; each by its
+    name in the log of the branch, else of another one. A line that leads on at the end leads to older versions.
+
     \b
     Examples: ana log -b main -n 5; ana log --path raw/flights.csv; ana log --since 2026-11-20 --meta run=412
     """
+    if graph and (path is not None or meta):
+        raise UsageError(
+            "--graph takes neither --path nor --meta", hint="without --graph, the log shows the versions that match"
+        )
     where = find(repository, branch)
     earliest = 0 if since is None else parse_time(since)
     latest = None if until is None else parse_time(until) + (0 if "T" in until else DAY - 1)
     wanted = pairs(meta).items()
     with where.reading() as history:
         name = where.past_branch(history)
+        if graph:
+            _show_graph(islice(drawing.between(history, name, earliest, latest), count), as_json=as_json)
+            return
         found = history.log(name) if path is None else history.log_of(name, where.inside(path))
         found = takewhile(lambda version: version.time_ns >= earliest, found)
         matching = (
@@ -68,6 +82,13 @@ def log(
         lines = (tint_versions(report.version_line(version)) + "\n" for version in versions)
         whole = not (count or path or since or until or meta)
         page(chain(lines, _former_name(history, name) if whole else ()))
+
+
+def _show_graph(versions: Iterable[VersionName], *, as_json: bool) -> None:
+    if as_json:
+        show_json(report.log_json(versions))
+    else:
+        page(drawing.lines(versions))
 
 
 def _former_name(history: Repository, name: RefName) -> Iterator[str]:

@@ -11,7 +11,7 @@ import anabranch
 from anabranch.cli.commands import all_commands
 from anabranch.cli.options import branch_option, repository_option
 from anabranch.cli.output import EnoughError, complain
-from anabranch.errors import AnabranchError
+from anabranch.errors import NO_ROOM, AnabranchError
 
 
 class _Group(click.Group):
@@ -76,5 +76,7 @@ def main() -> None:
     except OSError as error:
         gone = error.errno in (errno.ENOTCONN, errno.ECONNABORTED, errno.ENOENT) and error.filename is None
         hint = "the directory that you are in is gone: leave it, and come back" if gone else None
+        if error.errno == errno.ENOSPC:
+            hint = NO_ROOM
         complain(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""), hint)
         sys.exit(4)

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import logging.handlers
 import os
 import shutil
 import subprocess
@@ -18,16 +17,19 @@ import msgspec
 from anabranch import repo
 from anabranch.cli import checks
 from anabranch.cli.context import say_what_was_brought_back, say_who_died
-from anabranch.cli.output import say, show
+from anabranch.cli.output import complain, say, show
 from anabranch.daemon import guard, mounts, users
 from anabranch.daemon import lock as locks
+from anabranch.daemon.logs import LogFile
 from anabranch.errors import BY_NAME, AnabranchError, DaemonError, DeniedError, NotFoundError, RefusedError, UsageError
 from anabranch.escape import show_name
+from anabranch.store import private
 from anabranch.store.layout import Layout, check
 from anabranch.worktree import ignore
 from anabranch.worktree.checkpoint import Recovered
 
-_LOG_BYTES = 4 * 1024 * 1024
+_UMASK = 0o077
+"""A daemon's: what it makes, its log too, is its owner's. The files on the mount are made by the kernel's umask."""
 _BUSY_WITHIN = 1.0
 """Seconds for which a mount may be busy because its own daemon has something written back."""
 _PAUSE = 0.1
@@ -47,9 +49,10 @@ class _Failure(msgspec.Struct, frozen=True, tag=True):
 
 
 class _Ready(msgspec.Struct, frozen=True, tag=True):
-    """How a daemon that serves tells its parent what it found in the journal."""
+    """How a daemon that serves tells its parent what it found."""
 
     found: Recovered
+    damage: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +138,20 @@ def mount(
     _check_mount_point(point)
     say_who_died(layout.path, locks.last_to_die(layout))
 
-    def tell(found: Recovered) -> None:
+    def tell(found: Recovered, damage: str) -> None:
         say_what_was_brought_back(found)
-        say(f"{path} is mounted at {point}; end with Ctrl-C")
+        if damage:
+            complain(
+                f"no branch can be opened, but versions can: {damage}", f"ana umount {point} && ana fsck -R {path}"
+            )
+        if foreground:
+            say(f"{path} is mounted at {point}; end with Ctrl-C")
 
     if foreground:
         _serve(layout, point, tell, options, log_here=True)
     else:
-        say_what_was_brought_back(_start_daemon(layout, point, options))
+        ready = _start_daemon(layout, point, options)
+        tell(ready.found, ready.damage)
 
 
 def _check_machine(*, allow_other: bool) -> None:
@@ -202,7 +211,7 @@ def _check_mount_point(point: Path) -> None:
         raise RefusedError(f"the mount point {point} is not empty", hint="choose an empty directory")
 
 
-def _start_daemon(layout: Layout, point: Path, options: _Options) -> Recovered:
+def _start_daemon(layout: Layout, point: Path, options: _Options) -> _Ready:
     """The daemon is a fresh process: nothing of LMDB survives a fork."""
     reader, writer = os.pipe()
     words = ["--ready-fd", str(writer), "--log-level", options.log_level]
@@ -210,7 +219,7 @@ def _start_daemon(layout: Layout, point: Path, options: _Options) -> Recovered:
     words += ["--read-only"] * options.read_only + ["--allow-other"] * options.allow_other
     words += [] if options.xattr is None else ["--xattr" if options.xattr else "--no-xattr"]
     command = [sys.executable, "-m", "anabranch", "mount", *words, str(layout.path), str(point)]
-    with layout.log.open("ab") as log:
+    with os.fdopen(private.open_file(layout.log, os.O_WRONLY | os.O_APPEND), "ab") as log:
         daemon = subprocess.Popen(
             command,
             pass_fds=[writer],
@@ -225,7 +234,7 @@ def _start_daemon(layout: Layout, point: Path, options: _Options) -> Recovered:
         answer = answers.read()
     said = msgspec.json.decode(answer, type=_Failure | _Ready) if answer else None
     if isinstance(said, _Ready):
-        return said.found
+        return said
     with contextlib.suppress(subprocess.TimeoutExpired):
         daemon.wait(_ENDS_WITHIN)  # until then the repository is in use
     if said is None:
@@ -244,7 +253,7 @@ def _be_daemon(repository: Path, point: Path, options: _Options, ready: int) -> 
         answered = True
 
     try:
-        _serve(check(repository, writable=True), point, lambda found: answer(_Ready(found)), options, log_here=False)
+        _serve(check(repository, writable=True), point, lambda *found: answer(_Ready(*found)), options, log_here=False)
     except AnabranchError as error:
         logging.error("the daemon ended: %s", error)
         answer(_Failure(type(error).__name__, error.message, error.hint))
@@ -252,13 +261,12 @@ def _be_daemon(repository: Path, point: Path, options: _Options, ready: int) -> 
 
 
 def _serve(
-    layout: Layout, point: Path, ready: Callable[[Recovered], None], options: _Options, *, log_here: bool
+    layout: Layout, point: Path, ready: Callable[[Recovered, str], None], options: _Options, *, log_here: bool
 ) -> None:
     from anabranch.fuse import mount as daemon  # only here: pyfuse3 and trio take their time
 
-    handlers: list[logging.Handler] = [
-        logging.handlers.RotatingFileHandler(layout.log, maxBytes=_LOG_BYTES, backupCount=3)
-    ]
+    os.umask(_UMASK)
+    handlers: list[logging.Handler] = [LogFile(layout.log, alone=not log_here)]
     if log_here:
         handlers.append(logging.StreamHandler())
     logging.basicConfig(

@@ -125,7 +125,9 @@ def say(message: str) -> None:
 
 
 def complain(message: str, hint: str | None = None) -> None:
-    """Say on standard error what is wrong, and what to do."""
+    """Say on standard error what is wrong, and what to do; after what was printed before."""
+    with suppress(OSError):
+        sys.stdout.flush()
     for label, colour, text in (("ana:", "red", message), ("hint:", "cyan", hint)):
         if text:
             shown = click.style(label, fg=colour, bold=True) if _is_coloured(sys.stderr) else label

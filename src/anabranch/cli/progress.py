@@ -56,3 +56,15 @@ def progress(label: str, total: int | None = None) -> Iterator[Bar]:
     )  # fmt: skip
     with rich.Progress(*columns, console=Console(stderr=True), transient=True) as drawn:
         yield Bar((drawn, drawn.add_task(label, total=total)))
+
+
+@contextmanager
+def busy(label: str) -> Iterator[None]:
+    """A sign that work goes on, of which nobody can say how much there is."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True, markup=False).status(label):
+        yield

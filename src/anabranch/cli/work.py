@@ -1,11 +1,15 @@
 """ana status, commit, diff: what is not committed yet."""
 
+from __future__ import annotations
+
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,11 +21,16 @@ from anabranch.cli.output import page, show, show_json, tint_changes, tint_versi
 from anabranch.cli.progress import progress
 from anabranch.commit import Note, check_note
 from anabranch.errors import NotFoundError, UsageError
+from anabranch.history import VersionName
 from anabranch.ids import RefName
-from anabranch.repo import Repository, VersionName
+from anabranch.repo import Repository
 from anabranch.versions.diff import Change
 from anabranch.versions.renames import renamed
+from anabranch.versions.walks import is_below
 from anabranch.worktree.restore import Restored
+
+if TYPE_CHECKING:
+    from anabranch.cli.tables import Rows
 
 
 @click.command()
@@ -193,6 +202,9 @@ _Shown = Callable[[Iterable[Change]], Iterable[str]]
 @click.argument("new", required=False, metavar="[B]] [-- PATH...]", shell_complete=completion.revisions)
 @click.option("--stat", is_flag=True, help="Only how much differs.")
 @click.option("--name-only", is_flag=True, help="Only the paths.")
+@click.option("--rows", "by_rows", is_flag=True, help="Of CSV and Parquet tables: columns and rows.")
+@click.option("--key", multiple=True, metavar="COLUMN", help="With --rows: what tells rows apart; repeatable.")
+@click.option("--sample", type=click.IntRange(0), metavar="N", help="With --rows: N of each kind; default: 10.")
 @repository_option
 @branch_option
 @json_option
@@ -203,6 +215,9 @@ def diff(
     new: str | None,
     stat: bool,
     name_only: bool,
+    by_rows: bool,
+    key: tuple[str, ...],
+    sample: int | None,
     repository: Path | None,
     branch: str | None,
     as_json: bool,
@@ -212,37 +227,80 @@ def diff(
     Without A: uncommitted changes. With A: from A to the working tree. With A and B: from A to B. Below a modified text
     file (UTF-8, 512 KiB at most) are its changed lines, 200 at most.
 
+    With --rows, below a changed table (.csv, .tsv, .parquet, or a directory of parts as Spark writes it) are the rows
+    that were added and removed; with --key COLUMN, also those that changed: rows with equal keys are compared.
+
     \b
     A added, D deleted, R renamed, M modified, T other type, a attributes only.
     Examples: ana diff; ana diff main@1; ana diff main@1 main@2 -- raw; ana diff --stat main exp
+              ana diff --rows --key carrier -- raw/airlines.csv; ana diff --rows --key day --key flight main exp
     """
     if stat + name_only + as_json > 1:
         raise UsageError("--stat, --name-only and --json exclude each other")
+    if by_rows and (stat or name_only):
+        raise UsageError("--rows tells more than --stat and --name-only: choose one")
+    if not by_rows and (key or sample is not None):
+        raise UsageError("--key and --sample go with --rows")
     where = find(repository, branch)
     typed = context.meta[_PATHS]
-    paths = [where.inside(path) for path in typed]
-    shown: _Shown | None = report.stat_text if stat else report.names_text if name_only else None
+    asked = _Asked(old, new, typed, [where.inside(path) for path in typed], as_json)
+    if by_rows:
+        from anabranch.cli.tables import rows_of  # takes time, and few ask for it
+
+        with rows_of(where.path, key, sample) as rows:
+            _diff(where, asked, rows=rows)
+    else:
+        _diff(where, asked, report.stat_text if stat else report.names_text if name_only else None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a diff is asked for: revisions, and paths as they were typed and from the top."""
+
+    old: str | None
+    new: str | None
+    typed: list[str]
+    paths: list[bytes]
+    as_json: bool
+
+
+def _diff(where: Where, asked: _Asked, shown: _Shown | None = None, rows: Rows | None = None) -> None:
     with where.reading() as history:
-        name = where.branch(history) if new is None else None
-        first = _revision(history, old or name or "")
-        second = None if new is None else _revision(history, new)
+        name = where.branch(history) if asked.new is None else None
+        first = _revision(history, asked.old or name or "")
         old_side = history.version(first.id)
-        if second is not None:
-            new_side = history.version(second.id)
-            _check_there(typed, paths, old_side.named, new_side.named)
-            changes = renamed(_at(history.diff(first.id, second.id), paths))
-            shown = shown or lines.between(lines.in_version(history, old_side), lines.in_version(history, new_side))
-            _show(str(first), str(second), changes, shown, as_json=as_json)
+        if asked.new is not None:
+            _diff_versions(history, asked, first, _revision(history, asked.new), shown, rows)
             return
-        known = {path for path in paths if old_side.named(path) is not None}
+        known = {path for path in asked.paths if old_side.named(path) is not None}
     assert name is not None
     with where.service() as service:
-        _check_there(typed, paths, known.__contains__, partial(service.look, name))
-        found = list(renamed(_at(service.diff(first.id, name), paths)))
-        working = lines.in_branch(service, name, [] if shown or as_json else found)
+        _check_there(asked, known.__contains__, partial(service.look, name))
+        found = list(renamed(_at(service.diff(first.id, name), asked.paths)))
+        read = rows and rows.in_branch(service, name, found)
+        working = lines.in_branch(service, name, [] if shown or asked.as_json else found)
     with where.reading() as history:
         shown = shown or lines.between(lines.in_version(history, history.version(first.id)), working)
-        _show(str(first), name, found, shown, as_json=as_json)
+        if rows and read:
+            sides = rows.in_version(history, first.id), read
+            rows.show(str(first), name, found, sides, shown, as_json=asked.as_json)
+        else:
+            _show(str(first), name, found, shown, as_json=asked.as_json)
+
+
+def _diff_versions(
+    history: Repository, asked: _Asked, first: VersionName, second: VersionName, shown: _Shown | None,
+    rows: Rows | None,
+) -> None:  # fmt: skip
+    old_side, new_side = history.version(first.id), history.version(second.id)
+    _check_there(asked, old_side.named, new_side.named)
+    changes = renamed(_at(history.diff(first.id, second.id), asked.paths))
+    shown = shown or lines.between(lines.in_version(history, old_side), lines.in_version(history, new_side))
+    if rows:
+        sides = rows.in_version(history, first.id), rows.in_version(history, second.id)
+        rows.show(str(first), str(second), changes, sides, shown, as_json=asked.as_json)
+    else:
+        _show(str(first), str(second), changes, shown, as_json=asked.as_json)
 
 
 def _revision(history: Repository, word: str) -> VersionName:
@@ -252,20 +310,16 @@ def _revision(history: Repository, word: str) -> VersionName:
         raise type(error)(error.message, hint=f"paths come last: ana diff [A [B]] -- {shlex.quote(word)}") from None
 
 
-def _check_there(typed: list[str], paths: list[bytes], *sides: Callable[[bytes], object]) -> None:
+def _check_there(asked: _Asked, *sides: Callable[[bytes], object]) -> None:
     """A path that neither side has is a mistake. Raises NotFoundError."""
-    for word, path in zip(typed, paths, strict=True):
+    for word, path in zip(asked.typed, asked.paths, strict=True):
         if path and not any(side(path) for side in sides):
             raise NotFoundError(f"neither side has {word}", hint="paths count from where you are, or from the top")
 
 
 def _at(changes: Iterable[Change], paths: list[bytes]) -> Iterator[Change]:
     """The changes at some paths and below them; all without paths."""
-    return (change for change in changes if not paths or any(_is_below(change.path, path) for path in paths))
-
-
-def _is_below(path: bytes, top: bytes) -> bool:
-    return not top or path == top or path.startswith(top + b"/")
+    return (change for change in changes if not paths or any(is_below(change.path, path) for path in paths))
 
 
 def _show(old: str, new: str, changes: Iterable[Change], shown: _Shown, *, as_json: bool) -> None:

@@ -9,15 +9,16 @@ import socket
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import NoneType
 from typing import TypeVar
 
 import msgspec
 
-from anabranch.commit import Committed, Note, Progress, unwatched
+from anabranch.candidate import Progress, unwatched
+from anabranch.commit import Committed, Note
 from anabranch.daemon import lock as locks
 from anabranch.daemon import mounts
 from anabranch.daemon.interrupts import Interrupts
@@ -33,7 +34,10 @@ from anabranch.daemon.protocol import (
     Ignored,
     Listing,
     Look,
+    MoveBranch,
+    Pin,
     Ping,
+    Pinned,
     Put,
     Read,
     RenameBranch,
@@ -51,9 +55,10 @@ from anabranch.daemon.protocol import (
 )
 from anabranch.errors import AnabranchError, DaemonError, DeniedError, RefusedError
 from anabranch.ids import ObjectId, RefName
+from anabranch.moves import Move, Moved
 from anabranch.repo import Repository
 from anabranch.settings import Setting
-from anabranch.store.layout import Layout, check
+from anabranch.store.layout import OTHERS, Layout, check
 from anabranch.store.meta import Rows
 from anabranch.versions.diff import Change
 from anabranch.versions.objects import Entry, EntryKind
@@ -82,6 +87,14 @@ class Service(ABC):
     """Who had the repository mounted before, and died."""
     recovered: Recovered | None = None
     """What that left in the journal, if this process has read it."""
+
+    @abstractmethod
+    def pinned(self) -> AbstractContextManager[Callable[[], None]]:
+        """Inside, the meta environment and the overlay files hold what is not committed as it was at one instant: the
+        first until what is yielded is called, the second but for what worktree/pins.py puts aside.
+
+        Raises RefusedError, also at the end, when that could not be kept up.
+        """
 
     @abstractmethod
     def _ask(self, request: Request, kind: type[T], progress: Progress | None = None) -> T:
@@ -157,6 +170,10 @@ class Service(ABC):
         """Make objects durable; see ObjectStore.take."""
         self._ask(Put(objects=list(rows)), NoneType)
 
+    def move(self, branch: RefName, move: Move, actor: str) -> Moved:
+        """Let a branch go to a commit that is stored; see Moves. Raises RefusedError, ConflictError."""
+        return self._ask(MoveBranch(branch, move, actor), Moved)
+
     def configure(self, key: str, value: str | None, actor: str) -> Setting:
         """Change a setting, or with None go back to its default."""
         return self._ask(SetConfig(key, value, actor), Setting)
@@ -174,22 +191,45 @@ class _Remote(Service):
         """Have the daemon answer."""
         self._ask(Ping(), NoneType)
 
-    def _ask(self, request: Request, kind: type[T], progress: Progress | None = None) -> T:
+    @contextmanager
+    def pinned(self) -> Iterator[Callable[[], None]]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(self._seconds)
-            try:
-                with short_address(self._layout.socket) as address:
-                    connection.connect(address)
-                send(connection, encode_request(request))
-                answer = _answer(connection, progress or unwatched, decisive=is_decisive(request))
-            except PermissionError as error:
-                raise DeniedError(f"the daemon of {self._layout.path} belongs to another user") from error
-            except OSError as error:
-                raise DaemonError(
-                    f"the daemon of {self._layout.path} does not answer: {error.strerror or error}",
-                    hint=f"its log is {self._layout.log}",
-                ) from error
+            with self._talking():
+                self._send(connection, Pin())
+                decode_reply(receive(connection))
+
+            def go_on() -> None:
+                with self._talking():
+                    connection.sendall(b"\1")
+
+            yield go_on
+            with self._talking():
+                connection.shutdown(socket.SHUT_WR)
+                decode_reply(receive(connection))
+
+    def _ask(self, request: Request, kind: type[T], progress: Progress | None = None) -> T:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, self._talking():
+            self._send(connection, request)
+            answer = _answer(connection, progress or unwatched, decisive=is_decisive(request))
         return msgspec.msgpack.decode(answer, type=kind)
+
+    def _send(self, connection: socket.socket, request: Request) -> None:
+        connection.settimeout(self._seconds)
+        with short_address(self._layout.socket) as address:
+            connection.connect(address)
+        send(connection, encode_request(request))
+
+    @contextmanager
+    def _talking(self) -> Iterator[None]:
+        try:
+            yield
+        except PermissionError as error:
+            raise DeniedError(f"the daemon of {self._layout.path} belongs to another user", hint=OTHERS) from error
+        except OSError as error:
+            raise DaemonError(
+                f"the daemon of {self._layout.path} does not answer: {error.strerror or error}",
+                hint=f"its log is {self._layout.log}",
+            ) from error
 
 
 def _answer(connection: socket.socket, progress: Progress, *, decisive: bool) -> msgspec.Raw:
@@ -207,9 +247,10 @@ def _answer(connection: socket.socket, progress: Progress, *, decisive: bool) ->
             except AnabranchError:
                 interrupts.check()
                 raise
-            if not isinstance(answer, Working):
+            if isinstance(answer, Working):
+                progress(answer.done, answer.total)
+            elif not isinstance(answer, Pinned):
                 return answer
-            progress(answer.done, answer.total)
 
 
 def _wait(connection: socket.socket, interrupts: Interrupts, *, until_pressed: bool) -> None:
@@ -236,17 +277,31 @@ class _Local(Service):
         paths: list[bytes] | None = None, any_clock: bool = False, allow_empty: bool = False,
         progress: Progress | None = None,
     ) -> Committed:  # fmt: skip
-        """Refused beside a dead mount: who has just written there means a commit of that, not of what is left."""
+        """Refused beside a dead mount."""
+        self._check_no_dead_mount("commit")
+        return super().commit(
+            branch, note, actor, paths=paths, any_clock=any_clock, allow_empty=allow_empty, progress=progress
+        )
+
+    def move(self, branch: RefName, move: Move, actor: str) -> Moved:
+        """Refused beside a dead mount."""
+        self._check_no_dead_mount("go on")
+        return super().move(branch, move, actor)
+
+    def _check_no_dead_mount(self, then: str) -> None:
+        """Who has just written there means that, not what is left of it."""
         path = self._repository.layout.path
         for known in mounts.of(path):
             if known.is_dead():
                 raise RefusedError(
                     f"the daemon of the mount at {known.directory} died; what it had not saved yet is gone",
-                    hint=f"ana mount {path} {known.directory} brings the rest back: look at it, then commit",
+                    hint=f"ana mount {path} {known.directory} brings the rest back: look at it, then {then}",
                 )
-        return super().commit(
-            branch, note, actor, paths=paths, any_clock=any_clock, allow_empty=allow_empty, progress=progress
-        )
+
+    @contextmanager
+    def pinned(self) -> Iterator[Callable[[], None]]:
+        self._repository.settle_down()
+        yield lambda: None
 
     def _ask(self, request: Request, kind: type[T], progress: Progress | None = None) -> T:
         with Interrupts(is_decisive(request)) as interrupts:  # what is made is told, and a commit is not cut in two
@@ -304,6 +359,8 @@ def perform(repository: Repository, request: Request, progress: Progress | None 
             return repository.restore(
                 RefName(request.branch), source, request.paths, new_too=request.new_too, kept=request.kept
             )
+        case MoveBranch():
+            return repository.move(RefName(request.branch), request.move, Who(request.actor, "command"))
         case SetConfig():
             return repository.configure(request.key, request.value, request.actor)
     return None

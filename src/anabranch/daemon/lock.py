@@ -16,7 +16,8 @@ from types import TracebackType
 import msgspec
 
 from anabranch.errors import DeniedError, RefusedError
-from anabranch.store.layout import Layout
+from anabranch.store import private
+from anabranch.store.layout import OTHERS, Layout
 
 _PAUSE = 0.01
 """Seconds between two looks at a lock."""
@@ -42,8 +43,11 @@ class Lock:
 
     def say(self, mount_point: str | None, *, failed: bool = False) -> None:
         """Note who holds the lock, or how that ended."""
+        said = msgspec.json.encode(Owner(os.getpid(), mount_point, failed)) + b"\n"
         with contextlib.suppress(OSError):  # a full disk
-            self.file.write_bytes(msgspec.json.encode(Owner(os.getpid(), mount_point, failed)) + b"\n")
+            descriptor = private.open_file(self.file, os.O_WRONLY | os.O_TRUNC)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(said)
 
     def release(self) -> None:
         """Let go."""
@@ -64,9 +68,9 @@ def acquire(layout: Layout, *, mount_point: str | None = None, patience: float =
     """Become the owner, waiting so many seconds for another one to end. Raises RefusedError, DeniedError."""
     try:
         descriptor = _open(layout)
-        os.close(os.open(layout.lock, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.close(private.open_file(layout.lock, os.O_WRONLY))
     except PermissionError as error:
-        raise DeniedError(f"cannot write in {layout.path}: {error.strerror}") from error
+        raise DeniedError(f"cannot write in {layout.path}: {error.strerror}", hint=OTHERS) from error
     end = time.monotonic() + patience
     while not _take(descriptor, fcntl.LOCK_EX):
         if time.monotonic() > end:

@@ -79,9 +79,14 @@ def around(path: Path) -> Mount | None:
 
 
 def absolute(path: Path) -> Path:
-    """An absolute path without links. Never touches the last part, which may be a dead mount."""
+    """An absolute path without links. A last part that is none is not touched: it may be a dead mount."""
     full = Path(os.path.abspath(path))
-    return full.parent.resolve() / full.name
+    point = full.parent.resolve() / full.name
+    try:
+        point.readlink()
+    except OSError:
+        return point
+    return point.resolve()
 
 
 def _plain(text: str) -> str:

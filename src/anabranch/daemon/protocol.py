@@ -5,6 +5,7 @@ A message is its length (4 bytes, little-endian) and MessagePack. The first fiel
 protocol: a daemon of another version refuses it by name.
 """
 
+import errno
 import os
 import socket
 import struct
@@ -16,10 +17,11 @@ from typing import Annotated
 import msgspec
 
 from anabranch.commit import Note
-from anabranch.errors import BY_NAME, AnabranchError, DaemonError
+from anabranch.errors import BY_NAME, NO_ROOM, AnabranchError, DaemonError
+from anabranch.moves import Move
 from anabranch.versions.objects import Entry
 
-VERSION = 3
+VERSION = 5
 _LENGTH = struct.Struct("<I")
 _MAX = 256 * 1024 * 1024
 READ_MAX = 1024 * 1024
@@ -144,6 +146,14 @@ class Restore(msgspec.Struct, tag=True, frozen=True):
     kept: list[bytes] = []
 
 
+class MoveBranch(msgspec.Struct, tag=True, frozen=True):
+    """Let a branch go to a commit that was put before; answers Moved."""
+
+    branch: str
+    move: Move
+    actor: str
+
+
 class SetConfig(msgspec.Struct, tag=True, frozen=True):
     """Change a setting, or without a value go back to its default; answers Setting."""
 
@@ -156,9 +166,16 @@ class Ping(msgspec.Struct, tag=True, frozen=True):
     """Answers nothing: for who wants to know whether the daemon does."""
 
 
+class Pin(msgspec.Struct, tag=True, frozen=True):
+    """Hold what is not committed still on disk for a copy. First comes Pinned; the client says a byte when it has its
+    snapshot of the meta environment, and shuts its side down when it has copied the overlay files; that is answered by
+    nothing, or by what was not held.
+    """
+
+
 Request = (
     Commit | Status | Ignored | Diff | Look | Listing | Read | CreateBranch | CreateTag | RenameBranch | DeleteBranch
-    | DeleteTag | BringBack | Put | Restore | SetConfig | Ping
+    | DeleteTag | BringBack | Put | Restore | MoveBranch | SetConfig | Ping | Pin
 )  # fmt: skip
 
 
@@ -194,9 +211,13 @@ class Reply(msgspec.Struct, tag=True, frozen=True):
     hint: str | None = None
 
 
+class Pinned(msgspec.Struct, tag=True, frozen=True):
+    """The meta environment and the overlay files are of one instant now."""
+
+
 _request: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
 _envelope = msgspec.msgpack.Decoder(Envelope)
-_reply: msgspec.msgpack.Decoder[Reply | Working] = msgspec.msgpack.Decoder(Reply | Working)
+_reply: msgspec.msgpack.Decoder[Reply | Working | Pinned] = msgspec.msgpack.Decoder(Reply | Working | Pinned)
 
 
 def encode_request(request: Request) -> bytes:
@@ -228,7 +249,8 @@ def encode_error(error: AnabranchError | OSError) -> bytes:
     if isinstance(error, AnabranchError):
         name = type(error).__name__ if type(error).__name__ in BY_NAME else "AnabranchError"
         return msgspec.msgpack.encode(Reply(error=name, message=error.message, hint=error.hint))
-    return msgspec.msgpack.encode(Reply(error="AnabranchError", message=error.strerror or str(error)))
+    hint = NO_ROOM if error.errno == errno.ENOSPC else None
+    return msgspec.msgpack.encode(Reply(error="AnabranchError", message=error.strerror or str(error), hint=hint))
 
 
 def encode_working(done: int, total: int) -> bytes:
@@ -236,13 +258,18 @@ def encode_working(done: int, total: int) -> bytes:
     return msgspec.msgpack.encode(Working(done, total))
 
 
-def decode_reply(message: bytes) -> msgspec.Raw | Working:
-    """The result in an answer, or how far it is; an error in it is raised."""
+def encode_pinned() -> bytes:
+    """That all is held still, ready to send."""
+    return msgspec.msgpack.encode(Pinned())
+
+
+def decode_reply(message: bytes) -> msgspec.Raw | Working | Pinned:
+    """The result in an answer, or what comes before it; an error in it is raised."""
     try:
         reply = _reply.decode(message)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise DaemonError(f"the daemon's answer cannot be read: {error}") from error
-    if isinstance(reply, Working):
+    if isinstance(reply, Working | Pinned):
         return reply
     if reply.error:
         raise BY_NAME.get(reply.error, AnabranchError)(reply.message, hint=reply.hint)

@@ -2,24 +2,29 @@
 
 import contextlib
 import logging
+import os
 import select
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from anabranch.daemon.protocol import (
     Request,
     decode_request,
     encode_error,
+    encode_pinned,
     encode_reply,
     encode_working,
     receive,
     send,
     short_address,
 )
-from anabranch.errors import AnabranchError, DaemonError, RefusedError
+from anabranch.errors import AnabranchError, DaemonError, DeniedError, RefusedError
+from anabranch.store.layout import OTHERS
 
 log = logging.getLogger(__name__)
 
@@ -29,13 +34,17 @@ _EVERY = 0.1
 """Seconds between two words on how far a request is."""
 _TIMEOUT = 30.0
 """Seconds that a client may take to say what it wants."""
+_PEER = struct.Struct("iII")
+"""Process, user and group at the other end: struct ucred, unix(7)."""
 
 
 class Caller:
     """Who waits for an answer."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, stay: Callable[[], None]) -> None:
         self._connection = connection
+        self.stay = stay
+        """From here on, the end of the server need not wait for the answer. Raises RefusedError after it."""
         self._gone = select.poll()
         self._gone.register(connection, select.POLLIN | select.POLLRDHUP)
         self._writable = select.poll()
@@ -52,6 +61,21 @@ class Caller:
             with contextlib.suppress(OSError):  # the next call finds out
                 send(self._connection, encode_working(done, total))
 
+    def fileno(self) -> int:
+        """The connection's, to wait for what the client says next, or for its going."""
+        return self._connection.fileno()
+
+    def say_pinned(self) -> None:
+        """Say that all is held still. Raises OSError when nobody is there."""
+        send(self._connection, encode_pinned())
+
+    def has_answered(self) -> bool:
+        """Whether the client has said something more; at once."""
+        try:
+            return bool(self._gone.poll(0)) and self._connection.recv(1) != b""
+        except OSError:
+            return False
+
 
 class Server:
     """Listens until it is closed. `handle` is called in a thread of the connection's own and returns the result."""
@@ -62,7 +86,7 @@ class Server:
         self._closed = False
         self._clients: set[threading.Thread] = set()
         self._silent: set[socket.socket] = set()
-        """Connections on which nothing was asked yet."""
+        """Connections that the end does not wait for: nothing was asked yet, or something is held for them."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         path.unlink(missing_ok=True)  # the lock is ours, so whoever listened here is dead
         with short_address(path) as address:
@@ -92,25 +116,44 @@ class Server:
                 log.error("a client could not be accepted: %s", error)
                 time.sleep(_PAUSE)
                 continue
-            client = threading.Thread(target=self._serve, args=(connection,), daemon=True, name="client")
-            self._clients.add(client)
-            self._silent.add(connection)
+            self._begin(connection)
+
+    def _begin(self, connection: socket.socket) -> None:
+        client = threading.Thread(target=self._serve, args=(connection,), daemon=True, name="client")
+        self._clients.add(client)
+        self._silent.add(connection)
+        try:
             client.start()
+        except Exception as error:  # no more threads, or no memory: for him alone
+            log.error("a client could not be served: %s", error)
+            self._clients.discard(client)
+            self._silent.discard(connection)
+            connection.close()
 
     def _serve(self, connection: socket.socket) -> None:
         try:
             with connection:
                 connection.settimeout(_TIMEOUT)
+                if (denied := _denied(connection)) is not None:
+                    send(connection, denied)
+                    return
                 request = receive(connection)
                 self._silent.discard(connection)
-                reply = self._reply(request, Caller(connection))
+                reply = self._reply(request, Caller(connection, partial(self._stay, connection)))
                 send(connection, reply)  # who does not read it keeps nobody waiting for long
         except (OSError, DaemonError) as error:
             if not self._closed:
                 log.warning("a client went away: %s", error)
+        except Exception:
+            log.exception("BUG: a client could not be answered")
         finally:
             self._silent.discard(connection)
             self._clients.discard(threading.current_thread())
+
+    def _stay(self, connection: socket.socket) -> None:
+        self._silent.add(connection)
+        if self._closed:
+            raise RefusedError("the mount is ending", hint="try again when it has ended")
 
     def _reply(self, message: bytes, caller: Caller) -> bytes:
         try:
@@ -120,3 +163,12 @@ class Server:
         except Exception:
             log.exception("BUG: a request failed")
             return encode_error(DaemonError("the daemon failed; its log says how"))
+
+
+def _denied(connection: socket.socket) -> bytes | None:
+    """What is answered to other users than the daemon's and root, whatever the modes of folder and socket let in."""
+    _, uid, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    if uid in (0, os.geteuid()):
+        return None
+    log.warning("user %d was not answered", uid)
+    return encode_error(DeniedError("the daemon answers its owner only", hint=OTHERS))

@@ -6,11 +6,11 @@ answer: contents change through the kernel only, so nearly everything is for eve
 """
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from anabranch.ids import ObjectId
-from anabranch.versions.objects import EntryKind
+from anabranch.versions.objects import Entry, EntryKind
 from anabranch.worktree.inodes import Attributes, Inode
 from anabranch.worktree.tree import AttributeChanges, failure
 
@@ -24,15 +24,17 @@ CONTROL_BITS = 0b01 << 62
 
 
 class Found(NamedTuple):
-    """An inode as the kernel is told it: attributes, seconds to trust the name, seconds to trust the attributes."""
+    """An inode as the kernel is told it: attributes, seconds to trust the name, and the attributes, room."""
 
     area: "Area"
     attributes: Attributes
     name_timeout: float = FOREVER
     attribute_timeout: float = FOREVER
+    room: int | None = None
+    """About how many bytes it takes, without holes; None: all of its size."""
 
 
-Item = tuple[bytes, object]
+Item = tuple[bytes, Entry | Inode | None]
 """A name in a listing, and what helps its area to find the inode when the kernel takes it (`Area.listed`), or None."""
 
 
@@ -44,6 +46,10 @@ class Area:
 
     def forgotten(self, ino: Inode) -> None:
         """The kernel does not know the inode any more."""
+
+    def path(self, ino: Inode) -> bytes | None:
+        """The path of a directory below the mount's root, for messages; None where it has none, or is none."""
+        return None
 
     def absence(self, parent: Inode) -> float:
         """Seconds to trust that a name is not in a directory."""
@@ -57,9 +63,13 @@ class Area:
         """The inode of a number."""
         raise NotImplementedError
 
-    def entries(self, ino: Inode) -> list[Item]:
+    def entries(self, ino: Inode) -> Iterable[Item]:
         """The names in a directory, but for `.` and `..`."""
         raise NotImplementedError
+
+    def above(self, ino: Inode) -> Inode:
+        """The directory that a directory is in; of the mount's root itself."""
+        return ROOT
 
     def stamp(self, ino: Inode) -> object:
         """What must be the same for the help in a listing's items to hold still."""
@@ -81,7 +91,7 @@ class Area:
         """The chunks of a range of a file that are not in memory."""
         return []
 
-    def open(self, ino: Inode, *, writing: bool, truncate: bool) -> None:
+    def open(self, ino: Inode, *, writing: bool, truncate: bool, uid: int) -> None:
         """Check that a file may be opened so, and truncate it."""
         if writing or truncate:
             raise failure(errno.EROFS)

@@ -1,9 +1,9 @@
 """The area of one branch: its working tree, with the control directory beside it."""
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from anabranch.fuse.areas import FOREVER, Area, Found, Item
+from anabranch.fuse.areas import FOREVER, ROOT, Area, Found, Item
 from anabranch.fuse.control import ControlArea
 from anabranch.ids import CONTROL_NAME, ObjectId
 from anabranch.versions.objects import EntryKind
@@ -23,7 +23,7 @@ class BranchArea(Area):
         """The branch was deleted: what the kernel still holds of it is nothing."""
 
     def _found(self, attributes: Attributes) -> Found:
-        return Found(self, attributes)
+        return Found(self, attributes, room=self.tree.room(attributes.ino))
 
     def _check(self, parent: Inode, name: bytes) -> None:
         """Names may not be made or removed in a deleted branch, nor the control directory's anywhere."""
@@ -37,6 +37,21 @@ class BranchArea(Area):
 
     def forgotten(self, ino: Inode) -> None:
         self.tree.table.forget(ino)
+
+    def path(self, ino: Inode) -> bytes | None:
+        names: list[bytes] = []
+        while ino != self.tree.root:
+            node = self.tree.table.nodes.get(ino)
+            if node is None or not node.parent:
+                return None
+            names.append(node.name)
+            ino = node.parent
+        return b"/".join((self.branch.name.encode(), *reversed(names)))
+
+    def place(self, ino: Inode) -> tuple[Inode, bytes] | None:
+        """The directory and the name of a file; None where it has several, or none any more."""
+        node = self.tree.table.nodes.get(ino)
+        return (node.parent, node.name) if node is not None and node.parent else None
 
     def absence(self, parent: Inode) -> float:
         return FOREVER  # whatever makes a name without the kernel tells it
@@ -53,8 +68,11 @@ class BranchArea(Area):
     def getattr(self, ino: Inode) -> Found:
         return self._found(self.tree.getattr(ino))
 
-    def entries(self, ino: Inode) -> list[Item]:
-        return [(name, child.ino if isinstance(child, Node) else child) for name, child in self.tree.entries(ino)]
+    def entries(self, ino: Inode) -> Iterable[Item]:
+        return ((name, child.ino if isinstance(child, Node) else child) for name, child in self.tree.entries(ino))
+
+    def above(self, ino: Inode) -> Inode:
+        return self.tree.table.get(ino).parent or ROOT
 
     def stamp(self, ino: Inode) -> object:
         return self.tree.table.get(ino).base
@@ -73,9 +91,9 @@ class BranchArea(Area):
     def missing(self, ino: Inode, offset: int, length: int) -> list[ObjectId]:
         return self.tree.missing(ino, offset, length)
 
-    def open(self, ino: Inode, *, writing: bool, truncate: bool) -> None:
+    def open(self, ino: Inode, *, writing: bool, truncate: bool, uid: int) -> None:
         if truncate:
-            self.tree.setattr(ino, AttributeChanges(size=0))
+            self.tree.empty(ino, uid)
 
     def create(
         self, parent: Inode, name: bytes, kind: EntryKind, mode: int, uid: int, gid: int, *,

@@ -19,13 +19,17 @@ from typing import Protocol
 
 import trio
 
-from anabranch.commit import Candidate, Committed, Note, Progress, unwatched
-from anabranch.errors import RefusedError
+from anabranch.candidate import Candidate, Progress, unwatched
+from anabranch.commit import Committed, Note
+from anabranch.errors import NotFoundError, RefusedError
+from anabranch.escape import show_path
 from anabranch.fuse.branches import BranchArea
 from anabranch.fuse.handles import Handles
+from anabranch.fuse.refused import Refused
 from anabranch.fuse.saver import Saver
 from anabranch.repo import Repository
 from anabranch.versions.refs import Who
+from anabranch.versions.walks import is_below
 from anabranch.worktree.inodes import Inode
 from anabranch.worktree.tree import failure
 
@@ -76,12 +80,15 @@ class Committer:
     neither may use up the other's worker threads: each kind of waiting has its own.
     """
 
-    def __init__(self, repository: Repository, kernel: Kernel, handles: Handles, saver: Saver) -> None:
+    def __init__(
+        self, repository: Repository, kernel: Kernel, handles: Handles, saver: Saver, refused: Refused
+    ) -> None:
         self._repository = repository
         self._commits = repository.commits
         self._kernel = kernel
         self._handles = handles
         self._saver = saver
+        self._refused = refused
         self._launderers = trio.CapacityLimiter(4)
         self._holders = trio.CapacityLimiter(4)
         self._builders = trio.CapacityLimiter(4)
@@ -108,11 +115,16 @@ class Committer:
             await trio.to_thread.run_sync(self._each, self._kernel.launder, inodes, limiter=self._launderers)
 
     async def launder_often(self) -> None:
-        """Bring what programs write to files that they keep open, for ever: the kernel alone would wait for 30 s."""
+        """Bring what programs write to files that they keep open, for ever: the kernel alone would wait for 30 s.
+
+        It would not ask for the room that they take, either, until they are closed.
+        """
         while True:
             await trio.sleep(LAUNDER)
-            if self._handles.writing():
+            if inodes := list(self._handles.writing()):
                 await trio.to_thread.run_sync(self._kernel.write_back_all, limiter=self._launderers)
+                forget = self._kernel.forget_attributes
+                await trio.to_thread.run_sync(self._each, forget, inodes, limiter=self._launderers)
 
     @staticmethod
     def _each(call: Callable[[Inode], None], inodes: list[Inode]) -> None:
@@ -135,6 +147,14 @@ class Committer:
                 with contextlib.suppress(RefusedError, OSError):
                     await holds.enter_async_context(self._instant(area))
             self._over = True
+            yield
+
+    @asynccontextmanager
+    async def instant(self, areas: list[BranchArea]) -> AsyncIterator[None]:
+        """Inside, all that was written to several branches is here and nothing more can be. Raises RefusedError."""
+        async with AsyncExitStack() as holds:
+            for area in areas:
+                await holds.enter_async_context(self._instant(area))
             yield
 
     def _check_going_on(self) -> None:
@@ -181,6 +201,20 @@ class Committer:
         finally:
             lock.release()
 
+    @asynccontextmanager
+    async def still(self, area: BranchArea) -> AsyncIterator[None]:
+        """Inside, the branch is still: no commit is made, nothing is saved or written, and all that was is here."""
+        self._check_going_on()
+        lock = await self._acquire(area, PATIENCE)
+        try:
+            async with self._saver.alone(), self._instant(area):
+                self._check_going_on()
+                if area.gone:
+                    raise NotFoundError("the branch was deleted meanwhile")
+                yield
+        finally:
+            lock.release()
+
     async def prepare(
         self, area: BranchArea, *,
         paths: list[bytes] | None = None, any_clock: bool = False, allow_empty: bool = False,
@@ -196,6 +230,7 @@ class Committer:
             name = area.branch.name
             expected = self._repository.refs.get(name).number
             async with self._instant(area):
+                self._check_whole(area, paths)
                 frozen = self._commits.freeze(name)
             try:
                 candidate = await trio.to_thread.run_sync(
@@ -210,6 +245,19 @@ class Committer:
             lock.release()
             raise
         return Prepared(area, expected, candidate)
+
+    def _check_whole(self, area: BranchArea, paths: list[bytes] | None) -> None:
+        """Raises RefusedError when programs have written more to a file than could be kept: they still see it."""
+        for ino, error in self._refused:
+            node = area.tree.table.nodes.get(ino)
+            if node is None or node.orphan:
+                continue
+            path = self._handles.path(ino).partition(b"/")[2]
+            if paths is None or any(is_below(path, top) for top in paths):
+                raise RefusedError(
+                    f"{show_path(path)} could not be written whole: {error.strerror}",
+                    hint="close it, to go on with what was kept of it; or write it again",
+                )
 
     async def finish(self, prepared: Prepared, note: Note, who: Who) -> Committed:
         """Commit with a note. Raises UsageError, ConflictError, OSError; then nothing has happened."""
@@ -233,7 +281,7 @@ class Committer:
         self._release(prepared)
         try:
             await trio.to_thread.run_sync(self._commits.sweep, prepared.area.branch.number, ended)
-        except OSError as error:  # the commit is made; the next opening sweeps
+        except Exception as error:  # the commit is made; the next opening sweeps
             log.warning("rows of a commit that is made could not be swept: %s", error)
         return Committed(name, number, built.commit, candidate.files, candidate.added)
 

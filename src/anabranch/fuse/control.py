@@ -7,22 +7,24 @@ another size for an inode that it knows, and many programs believe the size.
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Mapping
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import count
 from typing import NamedTuple
 
 import anabranch
-from anabranch import report
+from anabranch import report, report_merging
 from anabranch.fuse import stats
 from anabranch.fuse.areas import CONTROL_BITS, NEVER, Area, Found, Item
 from anabranch.fuse.outcomes import Outcome
 from anabranch.fuse.stats import DaemonStats
+from anabranch.history import VersionName
 from anabranch.ids import CONTROL_NAME
-from anabranch.repo import Repository, VersionName, user_name
+from anabranch.repo import Repository, user_name
 from anabranch.report import Json
 from anabranch.settings import Setting
 from anabranch.store.layout import FORMAT
-from anabranch.store.records import hash_name
+from anabranch.store.records import hash_place
 from anabranch.versions.diff import Change
 from anabranch.versions.objects import EntryKind
 from anabranch.versions.renames import renamed
@@ -31,6 +33,7 @@ from anabranch.worktree.inodes import DIRECTORY_SIZE, Attributes, Inode, now_ns
 from anabranch.worktree.tree import AttributeChanges, failure
 
 COMMIT, RESTORE, DISCARD = b"commit", b"restore", b"discard"
+UNDERTAKINGS = MERGE, REVERT, CHERRY_PICK, RESET = b"merge", b"revert", b"cherry-pick", b"reset"
 """The files that are written, too: operations.py has what becomes of it."""
 
 
@@ -42,6 +45,19 @@ class File(NamedTuple):
     """Whether that is about uncommitted changes: what programs have written must have come to us before."""
     writable: bool = False
     """Then its text is made when it is opened."""
+    tells_paths: bool = False
+    """Of anywhere in the branch: reading it is for those who may write there."""
+    takes_away: bool = False
+    """Whether writing it may take away what is others': with a sticky directory, that is for its owner."""
+    owners: bool = False
+    """Whether nobody else may write it."""
+
+    def mode(self, above: int) -> int:
+        """Its permissions, by those of the directory that `.ana` is in."""
+        written = above & 0o222
+        readers = above & 0o444 & (written << 1 if self.tells_paths else 0o444)
+        writers = written & (0o200 if self.owners or (self.takes_away and above & stat.S_ISVTX) else 0o222)
+        return readers | (writers if self.writable else 0)
 
 
 class _Known(NamedTuple):
@@ -54,8 +70,15 @@ class _Known(NamedTuple):
 class ControlArea(Area):
     """One `.ana` directory."""
 
-    def __init__(self, owner: Inode, files: Mapping[bytes, File]) -> None:
-        self._owner = owner
+    def __init__(
+        self, above: Callable[[], Attributes], files: Mapping[bytes, File], where: Callable[[], str] = lambda: ""
+    ) -> None:
+        """`above` are the attributes of the directory that it is in: as those let people in, so do these; `where` is
+        the name of the branch.
+        """
+        self._above = above
+        self._where = where
+        self._owner = above().ino
         self._files = files
         self._directory = self._number(CONTROL_NAME)
         self._written = (self._number(b"/%d" % number) for number in count())
@@ -65,7 +88,7 @@ class ControlArea(Area):
         self._born = now_ns()
 
     def _number(self, what: bytes) -> Inode:
-        return Inode(CONTROL_BITS | hash_name(what, self._owner) >> 2)
+        return Inode(CONTROL_BITS | hash_place(self._owner, what) >> 2)
 
     def remembered(self, ino: Inode) -> None:
         if (fresh := self._fresh.pop(ino, None)) is not None:
@@ -75,9 +98,13 @@ class ControlArea(Area):
     def forgotten(self, ino: Inode) -> None:
         self._known.pop(ino, None)
 
+    def path(self, ino: Inode) -> bytes | None:
+        parts = (self._where().encode(), CONTROL_NAME, *([self._known[ino].name] if ino in self._known else []))
+        return b"/".join(filter(None, parts))
+
     def directory(self) -> Found:
         """The directory itself."""
-        return self._found(self._directory, EntryKind.DIRECTORY, 0o755, DIRECTORY_SIZE)
+        return self._found(self._directory, EntryKind.DIRECTORY, self._above().mode & 0o555, DIRECTORY_SIZE)
 
     def is_live(self, name: bytes) -> bool:
         """Whether a file tells of uncommitted changes."""
@@ -105,26 +132,29 @@ class ControlArea(Area):
         ino = next(self._written) if text is None else self._number(name + b"/" + text)
         if ino not in self._known:
             self._fresh[ino] = _Known(name, text)
-        return self._file(ino, text)
+        return self._file(ino, name, text)
 
     def getattr(self, ino: Inode) -> Found:
         if ino == self._directory:
             return self.directory()
-        return self._file(ino, self._known[ino].text)
+        return self._file(ino, *self._known[ino])
 
-    def _file(self, ino: Inode, text: bytes | None) -> Found:
-        mode, size = (0o644, 0) if text is None else (0o444, len(text))
+    def _file(self, ino: Inode, name: bytes, text: bytes | None) -> Found:
+        mode, size = self._files[name].mode(self._above().mode), 0 if text is None else len(text)
         return self._found(ino, EntryKind.FILE, mode, size)
 
-    def entries(self, ino: Inode) -> list[Item]:
+    def entries(self, ino: Inode) -> Iterable[Item]:
         if ino != self._directory:
             raise failure(errno.ENOTDIR)
         return [(name, None) for name in self._files]
 
+    def above(self, ino: Inode) -> Inode:
+        return self._owner
+
     def listed(self, ino: Inode, item: Item) -> Found | None:
         return self.lookup(ino, item[0])
 
-    def open(self, ino: Inode, *, writing: bool, truncate: bool) -> None:
+    def open(self, ino: Inode, *, writing: bool, truncate: bool, uid: int) -> None:
         if (writing or truncate) and self._known[ino].text is not None:
             raise failure(errno.EACCES)
 
@@ -152,8 +182,8 @@ class ControlArea(Area):
         raise failure(errno.EPERM)
 
     def _found(self, ino: Inode, kind: EntryKind, mode: int, size: int) -> Found:
-        links = 2 if kind == EntryKind.DIRECTORY else 1
-        attributes = Attributes(ino, kind, mode, os.getuid(), os.getgid(), size, self._born, self._born, links)
+        links, above = 2 if kind == EntryKind.DIRECTORY else 1, self._above()
+        attributes = Attributes(ino, kind, mode, above.uid, above.gid, size, self._born, self._born, links)
         return Found(self, attributes, NEVER, NEVER)
 
 
@@ -176,31 +206,40 @@ def of_branch(repository: Repository, branch: Branch, outcome: Outcome) -> Contr
         version = head()
         return f"{version} {version.id.hex()}\n"
 
+    def diff_json() -> Json:
+        return report.diff_json(str(head()), branch.name, changes())
+
     def committed() -> str:
         return report.committed_text(outcome.committed) if outcome.committed else ""
+
+    def said(name: bytes) -> File:
+        return File(lambda: outcome.said.get(name, ""), writable=True, tells_paths=True, owners=True)
 
     files = {
         COMMIT: File(committed, writable=True),
         b"commit.json": File(lambda: outcome.committed and report.committed_json(outcome.committed)),
-        RESTORE: File(lambda: outcome.said.get(RESTORE, ""), writable=True),
-        DISCARD: File(lambda: outcome.said.get(DISCARD, ""), writable=True),
-        b"error": File(outcome.error_text),
-        b"error.json": File(outcome.error_json),
+        RESTORE: File(lambda: outcome.said.get(RESTORE, ""), writable=True, tells_paths=True, takes_away=True),
+        DISCARD: File(lambda: outcome.said.get(DISCARD, ""), writable=True, tells_paths=True, takes_away=True),
+        **{name: said(name) for name in UNDERTAKINGS},
+        b"conflicts": File(lambda: "".join(map(report_merging.conflict_text, outcome.conflicts)), tells_paths=True),
+        b"conflicts.json": File(lambda: list(map(report_merging.conflict_json, outcome.conflicts)), tells_paths=True),
+        b"error": File(outcome.error_text, tells_paths=True),
+        b"error.json": File(outcome.error_json, tells_paths=True),
         b"head": File(head_line),
         b"head.json": File(lambda: report.version_json(head())),
-        b"status": File(lambda: report.status_text(head(), changes()), live=True),
-        b"status.json": File(lambda: report.status_json(head(), changes()), live=True),
+        b"status": File(lambda: report.status_text(head(), changes()), live=True, tells_paths=True),
+        b"status.json": File(lambda: report.status_json(head(), changes()), live=True, tells_paths=True),
         b"log": File(lambda: report.log_text(log())),
         b"log.json": File(lambda: report.log_json(log())),
-        b"diff": File(lambda: "".join(report.diff_text(changes())), live=True),
-        b"diff.json": File(lambda: report.diff_json(str(head()), branch.name, changes()), live=True),
+        b"diff": File(lambda: "".join(report.diff_text(changes())), live=True, tells_paths=True),
+        b"diff.json": File(diff_json, live=True, tells_paths=True),
         b"stats": File(lambda: stats.to_text(numbers()), live=True),
         b"stats.json": File(numbers, live=True),
     }
-    return ControlArea(branch.tree.root, files)
+    return ControlArea(lambda: branch.tree.getattr(branch.tree.root), files, lambda: branch.name)
 
 
-def of_root(repository: Repository, owner: Inode, outcome: Outcome, daemon: DaemonStats) -> ControlArea:
+def of_root(repository: Repository, root: Attributes, outcome: Outcome, daemon: DaemonStats) -> ControlArea:
     """The control directory of the mount."""
 
     def names(*, tags: bool) -> str:
@@ -226,4 +265,4 @@ def of_root(repository: Repository, owner: Inode, outcome: Outcome, daemon: Daem
         b"error": File(outcome.error_text),
         b"error.json": File(outcome.error_json),
     }
-    return ControlArea(owner, files)
+    return ControlArea(lambda: root, files)

@@ -10,7 +10,8 @@ from typing import Protocol
 
 import trio
 
-from anabranch.fuse.areas import Area, Item
+from anabranch.fuse.areas import ROOT, Area
+from anabranch.fuse.packed import Packed
 from anabranch.worktree.inodes import Inode
 
 
@@ -59,12 +60,12 @@ class Handle:
 
 @dataclass(slots=True)
 class Listing:
-    """An open directory: its names as they were when it was opened or rewound; a cookie is an ordinal in them."""
+    """An open directory: its names as they were when it was opened or rewound; a place is an ordinal in them."""
 
     number: int
     area: Area
     ino: Inode
-    items: list[Item] | None = None
+    items: Packed | None = None
     stamp: object = None
 
 
@@ -99,10 +100,37 @@ class Handles:
         """How many inodes the kernel knows."""
         return len(self._known)
 
+    @property
+    def crowded(self) -> bool:
+        """Whether so many more files are known than should be that no more must come by listings: while one goes on,
+        the kernel gives hardly any back.
+        """
+        return len(self._places) > 2 * self._limit
+
     def area(self, ino: Inode) -> Area | None:
         """The area of a known inode."""
         known = self._known.get(ino)
         return None if known is None else known[0]
+
+    def path(self, ino: Inode) -> bytes:
+        """The path of an inode below the mount's root, for messages: of a file perhaps one that it had before."""
+        if ino == ROOT:
+            return b""
+        area = self.area(ino)
+        path = None if area is None else area.path(ino)
+        if path is not None:
+            return path
+        place = self._places.get(ino)
+        return b"inode %d" % ino if place is None else self.path_of(*place)
+
+    def place(self, ino: Inode) -> Place | None:
+        """Where the kernel met a file, unless its name was taken back."""
+        return self._places.get(ino)
+
+    def path_of(self, parent: Inode, name: bytes) -> bytes:
+        """The path of a name in a directory."""
+        above = self.path(parent)
+        return above + b"/" + name if above else name
 
     def remember(self, ino: Inode, area: Area, place: Place | None) -> None:
         """The kernel got the inode once more; a file under this name."""
@@ -154,6 +182,10 @@ class Handles:
         """An open file."""
         return self._files[number]
 
+    def ino(self, number: int) -> Inode:
+        """The inode of an open file or directory."""
+        return (self._files.get(number) or self._listings[number]).ino
+
     def close(self, number: int) -> Handle:
         """Close a file."""
         return self._files.pop(number)
@@ -171,6 +203,10 @@ class Handles:
     def closedir(self, number: int) -> None:
         """Close a directory."""
         del self._listings[number]
+
+    def is_open(self, ino: Inode) -> bool:
+        """Whether a file is open."""
+        return any(handle.ino == ino for handle in self._files.values())
 
     def open_in(self, area: Area) -> bool:
         """Whether a file of an area is open."""

@@ -6,16 +6,17 @@ anew each time, so they follow the branch; a changed file is another inode there
 """
 
 import errno
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
-from anabranch.fuse.areas import FOREVER, NEVER, VERSION_BITS, Area, Found, Item
+from anabranch.fuse.areas import FOREVER, NEVER, ROOT, VERSION_BITS, Area, Found, Item
 from anabranch.ids import ObjectId
 from anabranch.store.records import hash_name
 from anabranch.versions import manifests, xattrs
 from anabranch.versions.contents import Contents
 from anabranch.versions.objects import LINK_ROW, Entry, EntryKind, LinkRow, Tag
 from anabranch.versions.trees import Version
+from anabranch.versions.walks import Descent
 from anabranch.worktree.inodes import DIRECTORY_SIZE, Attributes, Inode
 from anabranch.worktree.tree import failure
 
@@ -47,6 +48,12 @@ def _number(seed: int, data: bytes) -> Inode:
     return Inode(VERSION_BITS | hash_name(data, seed) >> 2)
 
 
+def _directory_number(place: _Place, entry: Entry) -> Inode:
+    """Two tags of one commit have directories of their own, and so has a name that moved to another commit."""
+    fixed = b"" if place.follows else entry.tree
+    return _number(0, b"\0".join((place.root_name, *place.path)) + b"\0" + fixed)
+
+
 class VersionsArea(Area):
     """All versions that somebody looks at."""
 
@@ -72,6 +79,10 @@ class VersionsArea(Area):
         place = _Place(version, root_name, (), follows)
         return self._directory(place, version().root)._replace(name_timeout=name_timeout)
 
+    def path(self, ino: Inode) -> bytes | None:
+        node = self._nodes.get(ino)
+        return b"/".join((node.root_name, *node.path)) if isinstance(node, _Place) else None
+
     def absence(self, parent: Inode) -> float:
         return NEVER if self._place(parent).follows else FOREVER
 
@@ -87,10 +98,17 @@ class VersionsArea(Area):
         node = self._get(ino)
         return self._file(node) if isinstance(node, _File) else self._directory(node, self._resolve(node)[1])
 
-    def entries(self, ino: Inode) -> list[Item]:
+    def entries(self, ino: Inode) -> Iterable[Item]:
         place = self._place(ino)
         version, directory = self._resolve(place)
-        return list(version.trees.entries(directory.tree))
+        return version.trees.entries(directory.tree)
+
+    def above(self, ino: Inode) -> Inode:
+        place = self._place(ino)
+        if not place.path:
+            return ROOT
+        above = replace(place, path=place.path[:-1])
+        return _directory_number(above, self._resolve(above)[1])
 
     def listed(self, ino: Inode, item: Item) -> Found | None:
         name, entry = item
@@ -131,9 +149,7 @@ class VersionsArea(Area):
         return found._replace(name_timeout=NEVER) if place.follows else found
 
     def _directory(self, place: _Place, entry: Entry) -> Found:
-        """Two tags of one commit have directories of their own, and so has a name that moved to another commit."""
-        fixed = b"" if place.follows else entry.tree
-        ino = _number(0, b"\0".join((place.root_name, *place.path)) + b"\0" + fixed)
+        ino = _directory_number(place, entry)
         self._keep(ino, place)
         attributes = _attributes(ino, entry, 2 + entry.tag(Tag.SUBDIRECTORIES))
         timeout = NEVER if place.follows else FOREVER
@@ -142,7 +158,8 @@ class VersionsArea(Area):
     def _file(self, file: _File) -> Found:
         ino = _number(1, LINK_ROW.encode(LinkRow(file.entry, file.names)))
         self._keep(ino, file)
-        return Found(self, _attributes(ino, file.entry, file.names))
+        room = self._contents.room(manifests.of(file.entry)) if file.entry.kind == EntryKind.FILE else 0
+        return Found(self, _attributes(ino, file.entry, file.names), room=room)
 
     def _get(self, ino: Inode) -> _Place | _File:
         node = self._nodes.get(ino)
@@ -157,13 +174,15 @@ class VersionsArea(Area):
         return node
 
     def _resolve(self, place: _Place) -> tuple[Version, Entry]:
-        version = place.version()
+        version, descent = place.version(), Descent()
         entry = version.root
         for name in place.path:
+            descent.enter(name, [entry.tree])
             found = version.trees.lookup(entry.tree, name)
             if found is None or found.kind != EntryKind.DIRECTORY:
                 raise failure(errno.ENOENT)
             entry = found
+        descent.enter(b"/".join(place.path), [entry.tree])
         return version, entry
 
 

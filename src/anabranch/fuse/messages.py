@@ -16,6 +16,7 @@ import trio
 from anabranch.commit import MESSAGE_MAX, Note, check_message
 from anabranch.errors import AnabranchError, RefusedError
 from anabranch.fuse.branches import BranchArea
+from anabranch.fuse.chores import once
 from anabranch.fuse.commits import Committer, Prepared
 from anabranch.fuse.handles import Handle
 from anabranch.fuse.outcomes import Outcome
@@ -71,7 +72,7 @@ class Message:
         except (AnabranchError, OSError) as error:
             self._fail(error)
             raise
-        self._nursery.start_soon(self._give_up)
+        self._nursery.start_soon(once, self._give_up)
 
     async def flush(self) -> None:
         """A descriptor was closed: commit, if that was the opener's last one."""
@@ -84,8 +85,10 @@ class Message:
             return
         self._done = True
         who = Who(user_name(self._handle.caller.uid), "control file")
+        author = "" if self._handle.caller.uid == os.getuid() else who.actor  # or the setting's, which is not his
         try:
-            done = await self._committer.finish(prepared, Note(bytes(self._text).decode(errors="replace")), who)
+            note = Note(bytes(self._text).decode(errors="replace"), author)
+            done = await self._committer.finish(prepared, note, who)
         except (AnabranchError, OSError) as error:
             self._fail(error)
             raise

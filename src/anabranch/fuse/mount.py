@@ -21,6 +21,8 @@ from anabranch.daemon.protocol import (
     READS,
     Commit,
     DeleteBranch,
+    MoveBranch,
+    Pin,
     Ping,
     Put,
     Read,
@@ -29,9 +31,11 @@ from anabranch.daemon.protocol import (
     Restore,
 )
 from anabranch.daemon.server import Caller, Server
-from anabranch.errors import AnabranchError, DeniedError, RefusedError
+from anabranch.errors import AnabranchError, DamagedError, DeniedError, RefusedError
 from anabranch.fuse import pyfuse
+from anabranch.fuse.chores import for_ever
 from anabranch.fuse.operations import Operations
+from anabranch.fuse.pins import pinned
 from anabranch.ids import ObjectId, RefName, ref_name
 from anabranch.repo import Repository
 from anabranch.settings import MEMORY, ON, XATTR
@@ -53,8 +57,10 @@ _SWITCH_INTERVAL = 1e-4
 """Python-bound work in a worker thread must not starve the loop (default: 5 ms a turn)."""
 
 
-Ready = Callable[[Recovered], None]
-"""Called when a mount can be used, with what the process before had left in the journal."""
+Ready = Callable[[Recovered, str], None]
+"""Called when a mount can be used, with what the process before had left in the journal, and why no branch can be
+opened, if that is so.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +92,10 @@ def serve(repository_path: Path, mount_point: Path, ready: Ready, options: Optio
         with Repository(repository_path, writable=True) as repository:
             log.info("process %d mounts %s at %s", os.getpid(), repository_path, mount_point)
             try:
-                found = repository.recovered
+                found, damage = repository.recovered, _damage(repository)
                 if found.records or found.dropped:
                     log.warning("the last owner died: %s", found)
-                _run(repository, mount_point, lambda: ready(found), options)
+                _run(repository, mount_point, lambda: ready(found, damage), options)
             finally:
                 repository.settle_down()
     except BaseException:
@@ -97,6 +103,16 @@ def serve(repository_path: Path, mount_point: Path, ready: Ready, options: Optio
         raise
     log.info("process %d unmounted %s: everything is on disk", os.getpid(), mount_point)
     lock.say(None)
+
+
+def _damage(repository: Repository) -> str:
+    """Why no working tree can be opened; empty when they can. Versions can be read all the same."""
+    try:
+        repository.check_working_trees()
+    except DamagedError as error:
+        log.error("no branch can be opened: %s", error)
+        return error.message
+    return ""
 
 
 def _ignore_signals() -> None:
@@ -137,14 +153,16 @@ async def _main(repository: Repository, mount_point: Path, ready: Callable[[], N
             raise DeniedError(
                 f"the kernel refused the mount at {mount_point}", hint="the daemon's log says what fusermount3 answered"
             ) from error
-        watching = _watch_over(mount_point)
+        watching: subprocess.Popen[bytes] | None = None
         try:
+            watching = _watch_over(mount_point)
             server = Server(repository.layout.socket, _handler(operations, options, trio.lowlevel.current_trio_token()))
             try:
-                nursery.start_soon(operations.saver.run)
-                nursery.start_soon(operations.saver.settle_idle)
-                nursery.start_soon(operations.committer.launder_often)
-                nursery.start_soon(operations.evict)
+                nursery.start_soon(for_ever, operations.saver.run)
+                nursery.start_soon(for_ever, operations.saver.settle_idle)
+                nursery.start_soon(for_ever, operations.saver.keep_copies)
+                nursery.start_soon(for_ever, operations.committer.launder_often)
+                nursery.start_soon(for_ever, operations.evict)
                 nursery.start_soon(_stop_on_signal, operations, server, mount_point)
                 nursery.start_soon(_announce, operations, mount_point, ready)
                 await pyfuse.serve()
@@ -154,8 +172,9 @@ async def _main(repository: Repository, mount_point: Path, ready: Callable[[], N
         finally:
             pyfuse.close()
             _lift(mount_point)
-            watching.kill()
-            watching.wait()
+            if watching is not None:
+                watching.kill()
+                watching.wait()
         nursery.cancel_scope.cancel()
 
 
@@ -215,6 +234,8 @@ def _handler(
     """Carry requests of other processes out in the loop, where the working trees live."""
 
     def handle(request: Request, caller: Caller) -> object:
+        if isinstance(request, Pin):
+            return trio.from_thread.run(partial(pinned, operations, caller), trio_token=token)
         if options.read_only and not isinstance(request, READS):
             raise RefusedError("the repository is mounted read-only", hint="unmount it, then mount it without that")
         if isinstance(request, Put):  # no working tree is touched
@@ -237,6 +258,9 @@ async def _perform(operations: Operations, request: Request, caller: Caller) -> 
         area = operations.root.branch(RefName(request.branch))
         source = operations.repository.given(request.root, ObjectId(request.links))
         return await operations.restore(area, source, request.paths, new_too=request.new_too, kept=request.kept)
+    if isinstance(request, MoveBranch):
+        area = operations.root.branch(RefName(request.branch))
+        return await operations.outside.move(area, request.move, Who(request.actor, "command"))
     if isinstance(request, DeleteBranch):
         await operations.delete_branch(RefName(request.name), Who(request.actor, "command"))
         return None

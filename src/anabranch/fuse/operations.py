@@ -15,17 +15,22 @@ from typing import TypeVar
 import trio
 
 from anabranch.errors import AnabranchError
+from anabranch.escape import show_path
 from anabranch.fuse.absence import Absence
 from anabranch.fuse.areas import NEVER, ROOT, Area, Found
 from anabranch.fuse.branches import BranchArea
+from anabranch.fuse.chores import once
 from anabranch.fuse.commits import Committer, Kernel
-from anabranch.fuse.control import COMMIT, DISCARD, RESTORE, ControlArea
+from anabranch.fuse.control import COMMIT, DISCARD, RESTORE, UNDERTAKINGS, ControlArea
 from anabranch.fuse.handles import Caller, Handle, Handles, Listing, Place, Writer
+from anabranch.fuse.merges import Merging
 from anabranch.fuse.messages import Message
 from anabranch.fuse.outcomes import Outcome
 from anabranch.fuse.outside import Outside
 from anabranch.fuse.pace import Pace
-from anabranch.fuse.restores import Order
+from anabranch.fuse.packed import Packed
+from anabranch.fuse.refused import Refused
+from anabranch.fuse.restores import Restoring
 from anabranch.fuse.roots import RootArea
 from anabranch.fuse.saver import Saver
 from anabranch.ids import ObjectId, RefName
@@ -62,19 +67,22 @@ class Operations:
         self.pace = repository.objects.pace = Pace()
         self._kernel = kernel
         self.handles = Handles(known_files)
+        self.refused = Refused()
         self.saver = Saver(repository, self.handles)
-        self.committer = Committer(repository, kernel, self.handles, self.saver)
+        self.committer = Committer(repository, kernel, self.handles, self.saver, self.refused)
         self.absence = Absence()
         self.outside = Outside(repository, kernel, self.committer, self.absence)
         self.root = RootArea(repository, self.handles)
         self._nursery = nursery
         self._writers: dict[bytes, Callable[[Handle, BranchArea, Outcome], Writer]] = {
             COMMIT: partial(Message, self.committer, nursery),
-            RESTORE: partial(Order, repository, self.restore, RESTORE),
-            DISCARD: partial(Order, repository, self.restore, DISCARD),
+            RESTORE: partial(Restoring, repository, self.restore, RESTORE),
+            DISCARD: partial(Restoring, repository, self.restore, DISCARD),
+            **{name: partial(Merging, repository, self.outside.move, name) for name in UNDERTAKINGS},
         }
         self._loading = trio.Semaphore(LOADERS)
         self._evicting = trio.Semaphore(1)
+        self._dropper = trio.CapacityLimiter(1)
         self._ending = False
         self._loaders = trio.CapacityLimiter(2 * LOADERS)
 
@@ -101,6 +109,8 @@ class Operations:
     def forget(self, ino: Inode, times: int) -> None:
         """The kernel gave an inode back."""
         self.handles.forget(ino, times)
+        if self.handles.area(ino) is None:
+            self.refused.forget(ino)
 
     async def readlink(self, ino: Inode) -> bytes:
         """The target of a symbolic link."""
@@ -116,9 +126,9 @@ class Operations:
         await self.committer.passage(listing.area)
         stamp = listing.area.stamp(listing.ino)
         if listing.items is None or start == 0:
-            listing.items = listing.area.entries(listing.ino)
+            listing.items = Packed(listing.area.entries(listing.ino))
         elif stamp != listing.stamp:
-            listing.items = [(name, None) for name, _ in listing.items]
+            listing.items = Packed((name, None) for name, _ in listing.items)
         listing.stamp = stamp
         return listing
 
@@ -153,6 +163,7 @@ class Operations:
     async def create_file(self, parent: Inode, name: bytes, mode: int, caller: Caller) -> tuple[int, Found]:
         """Make a file and open it for writing."""
         found = await self.create(parent, name, EntryKind.FILE, mode, caller)
+        found = found._replace(room=1)  # the kernel asks again on close; tar takes a file of no blocks for one hole
         return self.handles.open(found.area, found.attributes.ino, caller, writable=True).number, found
 
     async def link(self, ino: Inode, parent: Inode, name: bytes) -> Found:
@@ -232,11 +243,13 @@ class Operations:
         truncate = bool(flags & os.O_TRUNC)
         if writing and not truncate:  # truncating waits for nobody: its pages are locked, laundering would wait for it
             await self.committer.passage(area)
-        await self._with_chunks(lambda: area.open(ino, writing=writing, truncate=truncate))
+        await self._with_chunks(lambda: area.open(ino, writing=writing, truncate=truncate, uid=caller.uid))
+        if truncate:
+            self.refused.truncated(ino, 0)
         return self.handles.open(area, ino, caller, writable=writing).number, False
 
     def _open_control(self, area: ControlArea, ino: Inode, caller: Caller, *, writing: bool) -> int:
-        area.open(ino, writing=writing, truncate=False)
+        area.open(ino, writing=writing, truncate=False, uid=caller.uid)
         handle = self.handles.open(area, ino, caller, writable=writing)
         if writing:
             branch = self.root.branch_of(area)
@@ -274,7 +287,7 @@ class Operations:
         handle.wanted = offset + AHEAD
         if handle.loading is None and handle.ahead < handle.wanted:
             handle.loading = trio.Event()
-            self._nursery.start_soon(self._load_ahead, handle, handle.loading)
+            self._nursery.start_soon(once, self._load_ahead, handle, handle.loading)
 
     async def _load_ahead(self, handle: Handle, loading: trio.Event) -> None:
         """Step by step, so that who waits for the first chunks need not wait for the last; each step by two workers,
@@ -308,14 +321,23 @@ class Operations:
         if handle.writer is not None:
             return await handle.writer.write(data)
         area, ino = handle.area, handle.ino
-        return await self._with_chunks(lambda: area.write(ino, offset, data))
+        try:
+            written = await self._with_chunks(lambda: area.write(ino, offset, data))
+        except (OSError, AnabranchError) as error:
+            self.refused.note(ino, offset, len(data), error, show_path(self.handles.path(ino)))
+            raise
+        self.refused.written(ino, offset, written)
+        return written
 
     async def setattr(self, ino: Inode, changes: AttributeChanges) -> Found:
         """Change attributes or size."""
         area = self._area(ino)
-        if changes.mode is not None or changes.uid is not None or changes.gid is not None:
-            await self.committer.passage(area)  # but never a size, nor the kernel's times: laundering would wait for us
+        of_program = changes.mode is not None or changes.uid is not None or changes.gid is not None
+        if of_program and changes.size is None:  # a size (with the mode, where that has set-uid) and the kernel's own
+            await self.committer.passage(area)  # times never wait: laundering would wait for them
         found = await self._with_chunks(lambda: area.setattr(ino, changes))
+        if changes.size is not None:
+            self.refused.truncated(ino, changes.size)
         return found._replace(attribute_timeout=NEVER) if self.committer.holds(area) else found
 
     def xattr(self, ino: Inode, name: bytes) -> bytes:
@@ -346,29 +368,47 @@ class Operations:
         else:
             handle.area.flushed(handle.ino)
 
-    async def fsync(self) -> None:
-        """Make everything up to now durable: content, attributes, names, ancestors."""
+    async def fsync(self, number: int | None = None) -> None:
+        """Make everything up to now durable: content, attributes, names, ancestors. Fails for an open file of which
+        something is missing.
+        """
         await self.saver.fsync()
+        if number is not None:
+            self.refused.check(self.handles.ino(number))
 
     async def release(self, number: int) -> None:
         """The last descriptor of an open file was closed."""
         handle = self.handles.close(number)
         if handle.writer is not None:
             handle.writer.release()
+        if handle.ino in self.refused and not self.handles.is_open(handle.ino):
+            self._nursery.start_soon(once, self._show_what_there_is, handle.ino)
+
+    async def _show_what_there_is(self, ino: Inode) -> None:
+        """Have the kernel let go of a file of which it shows more, and so whoever looks next sees what was kept."""
+        async with self._evicting:
+            area = self.handles.area(ino)
+            place = area.place(ino) if isinstance(area, BranchArea) else None
+            place = place or self.handles.place(ino)  # of hard links, the one that the kernel met
+            if place is not None and not self._ending:
+                await trio.to_thread.run_sync(self._drop_names, [place], limiter=self._dropper)
 
     def last_instant(self) -> AbstractAsyncContextManager[None]:
         """Committer.last_instant of every branch."""
+        return self.committer.last_instant(self.open_branches())
+
+    def open_branches(self) -> list[BranchArea]:
+        """The areas of the branches that somebody has looked at, by name."""
         names = [branch.name.encode() for branch in self.repository.branch_names()]
-        return self.committer.last_instant([area for name in names if (area := self.root.open_branch(name))])
+        return [area for name in names if (area := self.root.open_branch(name))]
 
     async def evict(self) -> None:
         """Take files from the kernel that it met long ago, for ever: what it knows costs memory here."""
-        one = trio.CapacityLimiter(1)
         while True:
             await self.handles.too_many.wait()
             async with self._evicting:
                 cold = self.handles.cold()
-                await trio.to_thread.run_sync(self._drop_names, cold, limiter=one)
+                await trio.to_thread.run_sync(self._drop_names, cold, limiter=self._dropper)
             await trio.sleep(0)
 
     def _drop_names(self, places: list[Place]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from anabranch.commit import Committed
 from anabranch.errors import AnabranchError
 from anabranch.report import Json
+from anabranch.versions.threeway import Conflict
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,9 @@ class Outcome:
 
     committed: Committed | None = None
     said: dict[bytes, str] = field(default_factory=dict)
-    """What the last restore and the last discard did, by the name of their file."""
+    """What the last restore, discard, merge and so on did, by the name of their file."""
+    conflicts: list[Conflict] = field(default_factory=list)
+    """Those of the last merge, revert or cherry-pick."""
     failed: Failed | None = None
     """Why the last thing failed; None after one that did not."""
 

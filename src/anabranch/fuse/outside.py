@@ -15,7 +15,9 @@ from anabranch.fuse.absence import Absence
 from anabranch.fuse.areas import FOREVER
 from anabranch.fuse.branches import BranchArea
 from anabranch.fuse.commits import Committer, Kernel
+from anabranch.moves import Move, Moved
 from anabranch.repo import Repository
+from anabranch.versions.refs import Who
 from anabranch.versions.trees import Version
 from anabranch.worktree.restore import Restored, Stale
 
@@ -43,10 +45,29 @@ class Outside:
         try:
             return self._repository.restore(area.branch.name, source, paths, new_too=new_too, kept=kept, stale=stale)
         finally:
-            known = area.tree.table.known
-            stale.names = {(parent, name) for parent, name in stale.names if parent in known}
-            stale.inodes &= known
-            await self.tell(stale)
+            await self._tell_known(area, stale)
+
+    async def move(self, area: BranchArea, wanted: Move, who: Who) -> Moved:
+        """Repository.move beside running programs, seen by every process when it returns."""
+        repository, stale = self._repository, Stale()
+        try:
+            async with self._committer.still(area):
+                step = repository.begin_move(area.branch.name, wanted, stale)
+                try:
+                    await trio.to_thread.run_sync(repository.moves.write, step, who)
+                except BaseException:
+                    repository.moves.undo(step, stale)
+                    raise
+                moved = repository.moves.end(step)
+        finally:
+            await self._tell_known(area, stale)
+        return moved
+
+    async def _tell_known(self, area: BranchArea, stale: Stale) -> None:
+        known = area.tree.table.known
+        stale.names = {(parent, name) for parent, name in stale.names if parent in known}
+        stale.inodes &= known
+        await self.tell(stale)
 
     async def tell(self, stale: Stale) -> None:
         """Have the kernel forget; returns when no process can see anything of it any more."""

@@ -8,8 +8,12 @@ caller, and a stack in the log; the mount goes on.
 import contextlib
 import errno
 import functools
+import inspect
 import logging
 import os
+import reprlib
+import signal
+import stat
 import subprocess
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -34,9 +38,11 @@ from pyfuse3 import (
 )
 
 from anabranch.errors import AnabranchError
-from anabranch.fuse.areas import Found
+from anabranch.escape import show_path
+from anabranch.fuse.areas import NEVER, Found
 from anabranch.fuse.handles import Caller
 from anabranch.fuse.operations import Operations
+from anabranch.fuse.packed import Packed
 from anabranch.versions.objects import EntryKind
 from anabranch.worktree.inodes import Inode
 from anabranch.worktree.tree import NAME_MAX, AttributeChanges
@@ -48,12 +54,23 @@ F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 MAX_TASKS = 4096
 """Requests that may wait at once; with 99, that many slow reads held up every stat."""
 _BLOCK = 4096
+_DOTS = (b".", b"..")
+"""The names with which every listing begins."""
+_SUBJECTS = ("fh", "inode", "parent_inode", "parent_inode_old")
+"""What handlers call the first of their arguments, if it says what a request is about."""
+_REFUSED = -1
+"""The size of a file with which the kernel takes its name, number and type from a listing, but not the inode, which it
+forgets at once: since Linux 5.5 it believes no such attributes. pyfuse3 has no listing without attributes.
+"""
 _NOTHING = subprocess.DEVNULL
 _SYNC_SECONDS = 1.0
+_STUCK_FOR = 0.5
+"""Seconds after which a read of the kernel's requests that finds none is given up."""
 
 
 def _answer(method: F) -> F:
-    """Turn what went wrong into an errno."""
+    """Turn what went wrong into an errno; what is an EIO, into a line of the log, too."""
+    subject = list(inspect.signature(method).parameters)[1]
 
     @functools.wraps(method)
     async def answered(transport: "Transport", *arguments: Any) -> Any:  # noqa: ANN401  (what the handler takes, gives)
@@ -62,19 +79,29 @@ def _answer(method: F) -> F:
             return await method(transport, *arguments)
         except FUSEError:
             raise
-        except OSError as error:
-            if error.errno is None:
-                log.exception("%s failed", method.__name__)
-            raise FUSEError(error.errno or errno.EIO) from None
-        except AnabranchError as error:
-            if error.errno == errno.EIO:
-                log.error("%s: %s", method.__name__, error)
-            raise FUSEError(error.errno) from None
+        except (OSError, AnabranchError) as error:
+            code = error.errno or errno.EIO
+            if code == errno.EIO:
+                log.error("%s of %s: %s", method.__name__, _named(transport, subject, arguments), error)
+            raise FUSEError(code) from None
         except Exception:
-            log.exception("BUG: %s%r", method.__name__, arguments)
+            log.exception("BUG: %s%s", method.__name__, reprlib.repr(arguments))  # not all that was written
             raise FUSEError(errno.EIO) from None
 
     return answered  # type: ignore[return-value]  # the same signature, by functools.wraps
+
+
+def _named(transport: "Transport", subject: str, arguments: tuple[Any, ...]) -> str:
+    """What a request is about, by the name of its first argument."""
+    handles, first = transport.operations.handles, arguments[0]
+    if subject not in _SUBJECTS:
+        return "the mount"
+    try:
+        if subject.startswith("parent"):
+            return show_path(handles.path_of(Inode(first), arguments[1]))
+        return show_path(handles.path(handles.ino(first) if subject == "fh" else Inode(first)))
+    except (OSError, KeyError):
+        return f"{subject} {first}"
 
 
 def _caller(context: RequestContext) -> Caller:
@@ -93,9 +120,19 @@ def _encode(found: Found) -> EntryAttributes:
     entry.st_rdev = attributes.device
     entry.st_size = attributes.size
     entry.st_blksize = _BLOCK
-    entry.st_blocks = (attributes.size + 511) // 512
-    entry.st_atime_ns = entry.st_mtime_ns = attributes.mtime_ns
+    room = attributes.size if found.room is None else found.room
+    entry.st_blocks = -(-room // _BLOCK) * (_BLOCK // 512)
+    entry.st_atime_ns = attributes.mtime_ns if attributes.atime_ns is None else attributes.atime_ns
+    entry.st_mtime_ns = attributes.mtime_ns
     entry.st_ctime_ns = attributes.ctime_ns
+    return entry
+
+
+def _name_alone(ino: Inode, mode: int) -> EntryAttributes:
+    """What the kernel takes of a name, if that is all it is to take: number and type."""
+    entry = EntryAttributes()
+    entry.st_ino, entry.st_mode, entry.st_size = InodeT(ino), ModeT(mode), _REFUSED
+    entry.entry_timeout = entry.attr_timeout = NEVER
     return entry
 
 
@@ -179,11 +216,10 @@ class Transport(pyfuse3.Operations):
             uid=attr.st_uid if fields.update_uid else None,
             gid=attr.st_gid if fields.update_gid else None,
             size=attr.st_size if fields.update_size else None,
+            atime_ns=attr.st_atime_ns if fields.update_atime else None,
             mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
             ctime_ns=attr.st_ctime_ns if fields.update_ctime else None,
         )
-        if changes == AttributeChanges():  # atime alone: the mount is noatime
-            return _encode(await self.operations.getattr(Inode(inode)))
         if fh is not None and not (fields.update_mode or fields.update_uid or fields.update_gid or fields.update_size):
             changes = replace(changes, late=True)  # a program's own utimensat(2) comes without a handle
         return _encode(await self.operations.setattr(Inode(inode), changes))
@@ -273,7 +309,7 @@ class Transport(pyfuse3.Operations):
 
     @_answer
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
-        await self.operations.fsync()
+        await self.operations.fsync(fh)
 
     @_answer
     async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
@@ -286,12 +322,18 @@ class Transport(pyfuse3.Operations):
     @_answer
     async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
         listing = await self.operations.readdir(fh, start_id)
-        items = listing.items or []
-        for ordinal in range(start_id, len(items)):
+        for ordinal in range(start_id, len(_DOTS)):
+            ino = listing.area.above(listing.ino) if ordinal else listing.ino
+            if not pyfuse3.readdir_reply(token, FileNameT(_DOTS[ordinal]), _name_alone(ino, stat.S_IFDIR), ordinal + 1):
+                return
+        items = listing.items or Packed()
+        for ordinal in range(max(start_id - len(_DOTS), 0), len(items)):
             found = listing.area.listed(listing.ino, items[ordinal])
             if found is None:
                 continue
-            if not pyfuse3.readdir_reply(token, FileNameT(items[ordinal][0]), _encode(found), ordinal + 1):
+            whole, next_id = not self.operations.handles.crowded, ordinal + 1 + len(_DOTS)
+            entry = _encode(found) if whole else _name_alone(found.attributes.ino, found.attributes.st_mode)
+            if not pyfuse3.readdir_reply(token, FileNameT(items[ordinal][0]), entry, next_id):
                 return
             self.operations.listed(found, listing.ino, items[ordinal][0])
 
@@ -356,8 +398,18 @@ def mount(
 
 
 async def serve() -> None:
-    """Answer requests until the mount is gone or `stop` is called."""
-    await pyfuse3.main(min_tasks=1, max_tasks=MAX_TASKS)
+    """Answer requests until the mount is gone or `stop` is called. For the main thread.
+
+    A process that is killed takes back its request, if nobody has read it. Who was just about to do so waits for the
+    next one, and pyfuse3 lets nothing else of this process run meanwhile: a signal ends that.
+    """
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, _STUCK_FOR, _STUCK_FOR)
+    try:
+        await pyfuse3.main(min_tasks=1, max_tasks=MAX_TASKS)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def stop() -> None:

@@ -2,11 +2,12 @@
 make, rename and delete branches.
 """
 
+import contextlib
 import errno
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from anabranch.errors import AnabranchError, NotFoundError, RefusedError, UsageError
+from anabranch.errors import AnabranchError, DamagedError, NotFoundError, RefusedError, UsageError
 from anabranch.fuse.areas import FOREVER, NEVER, ROOT, VERSION_BITS, Area, Found, Item
 from anabranch.fuse.branches import BranchArea
 from anabranch.fuse.control import of_branch, of_root
@@ -41,7 +42,7 @@ class RootArea(Area):
             ROOT, EntryKind.DIRECTORY, 0o755, owner.st_uid, owner.st_gid, DIRECTORY_SIZE, now_ns(), now_ns(), 2
         )
         self._outcome = Outcome()
-        self._control = of_root(repository, ROOT, self._outcome, DaemonStats(repository, handles))
+        self._control = of_root(repository, self._attributes, self._outcome, DaemonStats(repository, handles))
 
     def branch(self, name: RefName) -> BranchArea:
         """The area of a branch. Raises NotFoundError."""
@@ -69,7 +70,8 @@ class RootArea(Area):
     def getattr(self, ino: Inode) -> Found:
         if ino != ROOT:
             return self._link(ino)
-        self._attributes.links = 2 + len(self._repository.branch_names())
+        with contextlib.suppress(DamagedError):  # the way to all that is not damaged leads through here
+            self._attributes.links = 2 + len(self._repository.branch_names())
         return Found(self, self._attributes)
 
     def lookup(self, parent: Inode, name: bytes) -> Found:
@@ -141,7 +143,7 @@ class RootArea(Area):
     def forgotten(self, ino: Inode) -> None:
         self._links.pop(ino, None)
 
-    def entries(self, ino: Inode) -> list[Item]:
+    def entries(self, ino: Inode) -> Iterable[Item]:
         if ino != ROOT:
             raise failure(errno.ENOTDIR)
         return [(ref.name.encode(), None) for ref in self._repository.branch_names()]

@@ -7,15 +7,19 @@ written in the order in which they were cut.
 import errno
 import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import trio
 
+from anabranch.errors import AnabranchError
+from anabranch.escape import show_path
 from anabranch.fuse.handles import Handles
 from anabranch.repo import Repository
 from anabranch.worktree import settle
 from anabranch.worktree.branch import Branch
+from anabranch.worktree.cuts import Cut
+from anabranch.worktree.keeper import Taken
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +27,8 @@ INTERVAL = 1.0
 """Seconds between cuts: with the kernel's own delay, what a crash may lose of unsynced work."""
 
 
+_HOUR = 3600.0
+"""Seconds between two looks whether it is another day."""
 _ROUNDS = 4
 """How often small files are looked for before a cut: while some become chunks, others are closed."""
 
@@ -69,9 +75,29 @@ class Saver:
             self._owed = None
             raise error
 
-    async def _save(self) -> None:
+    @asynccontextmanager
+    async def checkpointed(
+        self, instant: AbstractAsyncContextManager[None], mark: Callable[[], object]
+    ) -> AsyncIterator[None]:
+        """Inside, the meta environment holds the working trees as they were when `mark` was called, at an instant, and
+        nothing more is taken in. Saving goes on.
+        """
         keeper = self._repository.keeper
-        cut = keeper.cut()
+        async with self._taking:
+            async with self._lock:
+                async with instant:
+                    mark()
+                    cut = keeper.cut()
+                await self._write(cut)
+                taken = keeper.begin_checkpoint()
+            await self._take(taken)
+            yield
+
+    async def _save(self) -> None:
+        await self._write(self._repository.keeper.cut())
+
+    async def _write(self, cut: Cut) -> None:
+        keeper = self._repository.keeper
         try:
             await trio.to_thread.run_sync(keeper.write, cut, limiter=self._writer)
         except BaseException:
@@ -80,17 +106,20 @@ class Saver:
         keeper.after(cut)
 
     async def _take_in(self) -> None:
-        keeper = self._repository.keeper
         async with self._taking:
             async with self._lock:
-                taken = keeper.begin_checkpoint()
-            try:
-                await trio.to_thread.run_sync(keeper.take_in, taken)
-            except BaseException:
-                with trio.CancelScope(shield=True):  # at an unmount, too, or the last save would forget these records
-                    async with self._lock:
-                        keeper.put_back(taken)
-                raise
+                taken = self._repository.keeper.begin_checkpoint()
+            await self._take(taken)
+
+    async def _take(self, taken: Taken) -> None:
+        keeper = self._repository.keeper
+        try:
+            await trio.to_thread.run_sync(keeper.take_in, taken)
+        except BaseException:
+            with trio.CancelScope(shield=True):  # at an unmount, too, or the last save would forget these records
+                async with self._lock:
+                    keeper.put_back(taken)
+            raise
 
     async def _settle_all(self) -> None:
         """What cannot be ingested goes into the journal as it is: it must not keep the rest from being saved."""
@@ -133,9 +162,16 @@ class Saver:
             repository.space.check()
             settle.settle(table, [chosen], [await trio.to_thread.run_sync(settle.store_idle, *arguments)])
         except Exception as error:  # perhaps written to meanwhile: it stays where it is
-            log.warning("inode %d could not be ingested ahead of a commit: %s", chosen.ino, error)
+            where = show_path(self._handles.path(chosen.ino))
+            log.warning("%s could not be ingested ahead of a commit: %s", where, error)
             settle.put_off(chosen, time.monotonic_ns())
         return True
+
+    async def keep_copies(self) -> None:
+        """Make the daily copy of the meta environment, for ever."""
+        while True:
+            await trio.to_thread.run_sync(self._repository.keep_copy)
+            await trio.sleep(_HOUR)
 
     async def run(self) -> None:
         """Save every second what is not yet saved, for ever."""
@@ -152,11 +188,11 @@ class Saver:
                 if keeper.wants_checkpoint():
                     await self._take_in()
                 failed = False
-            except OSError as error:
+            except (OSError, AnabranchError) as error:
                 if not failed:
                     log.error("the working trees could not be saved; trying again every second: %s", error)
                 failed = True
-                if error.errno == errno.EIO:
+                if isinstance(error, OSError) and error.errno == errno.EIO:
                     self._owed = error
             except Exception:
                 log.exception("BUG: the working trees could not be saved; trying again")

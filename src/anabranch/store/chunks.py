@@ -11,6 +11,7 @@ from pathlib import Path
 
 from anabranch.errors import DamagedError
 from anabranch.ids import ID_SIZE, ObjectId
+from anabranch.store import private
 from anabranch.store.index import Index
 from anabranch.store.records import HEADER, LEVEL, Kind, frame, object_id, read_header, unframe, verify
 from anabranch.store.volumes import Volumes
@@ -65,7 +66,7 @@ class ChunkStore:
 
     def __init__(self, directory: Path, *, writable: bool, sink: Sink | None = None) -> None:
         if writable:
-            (directory / "volumes").mkdir(exist_ok=True)
+            private.make_directory(directory / "volumes")
         self.volumes = Volumes(directory / "volumes", writable=writable)
         self._index = Index(directory, writable=writable, create=not self.volumes.numbers())
         self._lock = threading.Lock()

@@ -43,10 +43,10 @@ class Codec(Generic[T]):
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise DamagedError(f"{self._what} cannot be read: {error}") from error
 
-    def seal(self, value: T) -> bytes:
+    def seal(self, value: T, key: bytes = b"") -> bytes:
         """A value as a row."""
-        return seal(encode(value))
+        return seal(encode(value), key)
 
-    def unseal(self, sealed: bytes, what: str) -> T:
+    def unseal(self, sealed: bytes, what: str, key: bytes = b"") -> T:
         """The value of a row. Raises DamagedError."""
-        return self.decode(unseal(sealed, what), what)
+        return self.decode(unseal(sealed, what, key), what)

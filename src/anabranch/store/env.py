@@ -15,12 +15,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import islice, pairwise
 from pathlib import Path
 
 import lmdb
 
 from anabranch.errors import DamagedError
-from anabranch.store import handles
+from anabranch.store import handles, private
 from anabranch.store.handles import Handle
 from anabranch.store.replace import WASTE_MIN, compact, free_bytes, gate, remove_new
 
@@ -32,6 +33,10 @@ BATCH_BYTES = 4 * 1024 * 1024
 BATCH_SECONDS = 0.05
 """which puts for at most so long before it lets other writers in."""
 
+_VALUE_MAX = 64 * 1024 * 1024
+"""Of a row: twice the longest record."""
+_NEAR = 64
+"""More rows with keys than a page holds."""
 _FULL = 8 * 1024 * 1024
 """Free bytes below which a failed write means a full disk."""
 _DAMAGE = (
@@ -41,22 +46,80 @@ _DAMAGE = (
 """Of these, the last two mean that a table is not there or is another one; a key that is not there raises nothing."""
 
 
-class Batch:
-    """An open write transaction; all of it happens or none."""
+class View:
+    """An open transaction: all of one moment."""
 
     def __init__(self, environment: "Environment", transaction: lmdb.Transaction) -> None:
+        self._path = environment.path
         self._tables = environment.tables
         self._transaction = transaction
 
     def get(self, table: str, key: bytes) -> bytes | None:
         """The value of a key, as this transaction sees it."""
         found = self._transaction.get(key, db=self._tables[table])
-        return None if found is None else bytes(found)
+        return None if found is None else self._taken(found)
 
     def last(self, table: str, prefix: bytes) -> tuple[bytes, bytes] | None:
-        """The last row whose key starts with a prefix, as this transaction sees it."""
+        """The last row whose key starts with a prefix (which must not end in 0xff)."""
         with self._transaction.cursor(db=self._tables[table]) as cursor:
-            return _last(cursor, prefix)
+            found = cursor.prev() if cursor.set_range(prefix[:-1] + bytes([prefix[-1] + 1])) else cursor.last()
+            return self._row(cursor) if found and bytes(cursor.key()).startswith(prefix) else None
+
+    def following(self, table: str, key: bytes) -> tuple[bytes, bytes] | None:
+        """The row of a key, or if there is none the next one."""
+        with self._transaction.cursor(db=self._tables[table]) as cursor:
+            return self._row(cursor) if cursor.set_range(key) else None
+
+    def check_order(self, table: str, key: bytes) -> None:
+        """For who found nothing at a key: one that was changed in its page hides others there from who looks for them.
+
+        Raises DamagedError.
+        """
+        with self._transaction.cursor(db=self._tables[table]) as cursor:
+            found = cursor.set_range(key) or cursor.last()
+            for _ in range(_NEAR):
+                found = found and cursor.prev()
+            if not found:
+                cursor.first()
+            keys = [bytes(near) for near in islice(cursor.iternext(values=False), 2 * _NEAR)]
+        if any(first >= second for first, second in pairwise(keys)):
+            raise DamagedError(f"{self._path} is damaged: rows of {table} are not in their order")
+
+    def scan(self, table: str, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Rows in key order whose keys start with a prefix."""
+        with self._transaction.cursor(db=self._tables[table]) as cursor:
+            found = cursor.set_range(prefix) if prefix else cursor.first()
+            while found:
+                row = self._row(cursor)
+                if not row[0].startswith(prefix):
+                    return
+                yield row
+                found = cursor.next()
+
+    def scan_back(self, table: str) -> Iterator[tuple[bytes, bytes]]:
+        """All rows, the last one first: what lies behind a damaged page is found so."""
+        with self._transaction.cursor(db=self._tables[table]) as cursor:
+            found = cursor.last()
+            while found:
+                yield self._row(cursor)
+                found = cursor.prev()
+
+    def _row(self, cursor: lmdb.Cursor) -> tuple[bytes, bytes]:
+        return bytes(cursor.key()), self._taken(cursor.value())
+
+    def _taken(self, value: bytes | memoryview) -> bytes:
+        """A value as bytes of our own: nobody writes one that is longer than a record, but a file may say so."""
+        if len(value) > _VALUE_MAX:
+            raise DamagedError(f"{self._path} has a row of {len(value)} bytes")
+        return bytes(value)
+
+    def count(self, table: str) -> int:
+        """The number of rows of a table, as the table itself says."""
+        return int(self._transaction.stat(self._tables[table])["entries"])
+
+
+class Batch(View):
+    """An open write transaction; all of it happens or none."""
 
     def put(self, table: str, key: bytes, value: bytes) -> None:
         """Set a key's value."""
@@ -119,7 +182,8 @@ class Environment:
             try:
                 self._check_length(handle)
                 if self._writable:
-                    handle.environment.reader_check()  # a killed reader's slot would keep pages from being used again
+                    with handle.using() as environment:
+                        environment.reader_check()  # a killed reader's slot would keep pages from being used again
                     remove_new(self.path)
                 handle.open_tables(list(tables), create=create)
             except BaseException:
@@ -163,8 +227,7 @@ class Environment:
             return
         if self._whole:
             raise DamagedError(f"{self.path} is cut off")
-        if self._writable:
-            os.truncate(self.path, end)
+        _lengthen(self.path, end)
 
     def close(self) -> None:
         """Close the file; no transaction may be open.
@@ -179,21 +242,32 @@ class Environment:
 
     def _is_wasteful(self) -> bool:
         try:
-            free = free_bytes(self._handle.environment, list(self.tables.values()))
+            with self._handle.using() as environment:
+                free = free_bytes(environment, list(self.tables.values()))
             return free > max(WASTE_MIN, self.path.stat().st_size // 2)
         except (lmdb.Error, OSError):  # damaged: whoever reads it will be told
             return False
 
+    def copy(self, path: Path) -> None:
+        """Write what one transaction sees into a new file, without free pages. Raises DamagedError, OSError."""
+        with self.standing() as copy:
+            copy(path)
+
     def count(self, table: str) -> int:
         """The number of rows of a table."""
-        with self.reading() as transaction:
-            return int(transaction.stat(self.tables[table])["entries"])
+        with self.view() as view:
+            return view.count(table)
 
     def get(self, table: str, key: bytes) -> bytes | None:
         """The value of one key, in a read transaction of its own."""
+        with self.view() as view:
+            return view.get(table, key)
+
+    @contextmanager
+    def view(self) -> Iterator[View]:
+        """A read transaction over the tables."""
         with self.reading() as transaction:
-            found = transaction.get(key, db=self.tables[table])
-            return None if found is None else bytes(found)
+            yield View(self, transaction)
 
     @contextmanager
     def reading(self) -> Iterator[lmdb.Transaction]:
@@ -201,34 +275,47 @@ class Environment:
         if not self._writable and self._is_replaced():
             self._look_again()
         try:
-            with self._handle.using() as environment, environment.begin(buffers=True) as transaction:
+            with self._handle.begin(write=False) as transaction:
                 yield transaction
         except lmdb.Error as error:
             raise translate(error, self.path) from error
+
+    @contextmanager
+    def standing(self) -> Iterator[Callable[[Path], None]]:
+        """Inside, what is yielded copies everything, as it was at the beginning, into a new file without free pages.
+
+        Meanwhile the writer finds no page free that this holds: not for long.
+        """
+        with self.reading() as transaction, self._handle.using() as environment:
+
+            def copy(path: Path) -> None:
+                descriptor = private.open_file(path, os.O_WRONLY | os.O_TRUNC)
+                try:
+                    environment.copyfd(descriptor, compact=True, txn=transaction)
+                except lmdb.Error as error:
+                    raise translate(error, path if "No space left" in str(error) else self.path) from error
+                finally:
+                    os.close(descriptor)
+
+            yield copy
 
     def scan(self, table: str, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Rows in key order whose keys start with a prefix.
 
         The read transaction is open while the iterator is: do not keep it.
         """
-        with self.reading() as transaction, transaction.cursor(db=self.tables[table]) as cursor:
-            found = cursor.set_range(prefix) if prefix else cursor.first()
-            while found:
-                key = bytes(cursor.key())
-                if not key.startswith(prefix):
-                    return
-                yield key, bytes(cursor.value())
-                found = cursor.next()
+        with self.view() as view:
+            yield from view.scan(table, prefix)
 
     def following(self, table: str, key: bytes) -> tuple[bytes, bytes] | None:
         """The row of a key, or if there is none the next one."""
-        with self.reading() as transaction, transaction.cursor(db=self.tables[table]) as cursor:
-            return (bytes(cursor.key()), bytes(cursor.value())) if cursor.set_range(key) else None
+        with self.view() as view:
+            return view.following(table, key)
 
     def last(self, table: str, prefix: bytes) -> tuple[bytes, bytes] | None:
         """The last row whose key starts with a prefix."""
-        with self.reading() as transaction, transaction.cursor(db=self.tables[table]) as cursor:
-            return _last(cursor, prefix)
+        with self.view() as view:
+            return view.last(table, prefix)
 
     @contextmanager
     def write(self) -> Iterator[Batch]:
@@ -237,7 +324,7 @@ class Environment:
             raise PermissionError(errno.EACCES, f"{self.path} is open for reading only")
         with self._lock:
             try:
-                with self._handle.environment.begin(write=True) as transaction:
+                with self._handle.begin(write=True) as transaction:
                     yield Batch(self, transaction)
             except lmdb.Error as error:
                 raise translate(error, self.path) from error
@@ -272,6 +359,15 @@ class Environment:
                         break
 
 
+def _lengthen(path: Path, end: int) -> None:
+    """Add zeros up to a length; never cut off, as truncate(2) would what another process has added meanwhile."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.posix_fallocate(descriptor, end - 1, 1)
+    finally:
+        os.close(descriptor)
+
+
 def _size(row: tuple[str, bytes, bytes | None]) -> int:
     return len(row[1]) + len(row[2] or b"")
 
@@ -283,14 +379,6 @@ def _check_there(path: Path) -> None:
             raise DamagedError(f"{path} is empty")
     except FileNotFoundError:
         raise DamagedError(f"{path} is missing") from None
-
-
-def _last(cursor: lmdb.Cursor, prefix: bytes) -> tuple[bytes, bytes] | None:
-    """The last row whose key starts with a prefix (which must not end in 0xff)."""
-    found = cursor.prev() if cursor.set_range(prefix[:-1] + bytes([prefix[-1] + 1])) else cursor.last()
-    if not found or not bytes(cursor.key()).startswith(prefix):
-        return None
-    return bytes(cursor.key()), bytes(cursor.value())
 
 
 def translate(error: lmdb.Error, path: Path) -> Exception:

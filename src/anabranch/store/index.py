@@ -12,7 +12,7 @@ from pathlib import Path
 from anabranch.errors import DamagedError
 from anabranch.ids import ID_SIZE, ObjectId
 from anabranch.store.env import Environment
-from anabranch.store.records import HEADER, MAX_RAW, seal, unseal
+from anabranch.store.records import HEADER, MAX_RAW, seal, unseal_fixed
 from anabranch.store.volumes import LOG_MAX, Place
 
 NAME = "index.mdb"
@@ -28,10 +28,7 @@ def encode_place(place: Place) -> bytes:
 
 def decode_place(row: bytes, what: str) -> Place:
     """The place that a row tells. Raises DamagedError, naming what it was, when no record can be there."""
-    packed = unseal(row, what)
-    if len(packed) != _PLACE.size:
-        raise DamagedError(f"{what} has a wrong length")
-    place = Place(*_PLACE.unpack(packed))
+    place = Place(*unseal_fixed(_PLACE, row, what))
     if not _MIN <= place.length <= _MAX or place.position + place.length > LOG_MAX:
         raise DamagedError(f"{what} names a place that cannot be")
     return place
@@ -63,9 +60,24 @@ class Index:
         """Note many places, durably."""
         self._env.put_all(_TABLE, [(identity, encode_place(place)) for identity, place in places])
 
+    def delete(self, identity: ObjectId) -> bool:
+        """Forget where a chunk lies; returns whether it was here."""
+        with self._env.write() as batch:
+            there = batch.get(_TABLE, identity) is not None
+            batch.delete(_TABLE, identity)
+            return there
+
     def count(self) -> int:
         """The number of chunks."""
         return self._env.count(_TABLE)
+
+    def rows(self) -> Iterator[tuple[ObjectId, Place | DamagedError]]:
+        """All chunks with their places, or what is wrong with a row."""
+        for key, row in self._env.scan(_TABLE):
+            try:
+                yield ObjectId(key), _decode(key, row)
+            except DamagedError as error:
+                yield ObjectId(key), error
 
     def sample(self, limit: int) -> Iterator[tuple[ObjectId, Place]]:
         """All chunks with their places; if there are more than the limit, about so many.

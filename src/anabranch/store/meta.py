@@ -5,12 +5,12 @@ stays small; the last few go into it (`write`), so a small commit is one transac
 """
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from anabranch.errors import AmbiguousError, DamagedError, NotFoundError
 from anabranch.ids import ObjectId
-from anabranch.store.env import Batch, Environment
-from anabranch.store.records import Kind, frame, kind_of, object_id, unframe
+from anabranch.store.env import Batch, Environment, View
+from anabranch.store.records import Kind, frame, kind_of, object_id, unframe, unseal
 
 OBJECTS = "objects"
 REFS = "refs"
@@ -23,11 +23,34 @@ SETTINGS = "settings"
 TABLES = (OBJECTS, REFS, LOGS, WORKTREES, NODES, NAMES, NUMBERS, SETTINGS)
 """What each table holds, to the byte: docs/format.md."""
 
+KEYED = (WORKTREES, NODES, NAMES, NUMBERS, SETTINGS)
+"""Tables whose rows are sealed with their keys."""
 BATCH = 4 * 1024 * 1024
 
 
 Rows = Sequence[tuple[bytes, bytes]]
 """Ids and records of objects."""
+
+
+def check_row(table: str, key: bytes, value: bytes) -> None:
+    """Raises DamagedError for a row whose checksum is wrong."""
+    if table == OBJECTS:
+        kind_of(ObjectId(key), value)
+    else:
+        unseal(value, f"row {key!r} of {table}", key if table in KEYED else b"")
+
+
+def damaged_rows(view: View, table: str) -> Iterator[tuple[bytes | None, str]]:
+    """The keys of a table's rows whose checksums are wrong, and why; None for rows that are not there any more."""
+    found = 0
+    for key, value in view.scan(table):
+        found += 1
+        try:
+            check_row(table, key, value)
+        except DamagedError as error:
+            yield key, error.message
+    if found != (expected := view.count(table)):
+        yield None, f"{expected - found} of {expected} rows of {table} are lost"
 
 
 class ObjectStore:

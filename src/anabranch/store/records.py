@@ -7,9 +7,10 @@ bytes a reader is given, it returns what was stored or raises DamagedError. Any 
 
 import struct
 import threading
+from collections.abc import Iterable
 from enum import IntEnum
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import zstandard
 from blake3 import blake3
@@ -20,6 +21,7 @@ from anabranch.ids import ObjectId
 
 FORMAT = 1
 HEADER = struct.Struct("<BBBBIIIQ")
+_PLACE = struct.Struct("<Q")
 MAX_RAW = 32 * 1024 * 1024
 LEVEL = 1
 """Of compression, unless somebody asks for more."""
@@ -146,31 +148,74 @@ def kind_of(identity: ObjectId, record: bytes | memoryview) -> Kind:
     return kind
 
 
+def holds(identity: bytes, record: bytes | memoryview) -> bool:
+    """Whether a record is whole, and its content hashes to its id."""
+    try:
+        kind = kind_of(ObjectId(identity), record)
+        return object_id(kind, unframe(kind, ObjectId(identity), record)) == identity
+    except DamagedError:
+        return False
+
+
 def checksum(*parts: bytes | memoryview) -> int:
     """xxh3-64 over the parts joined: guards every record and every mutable row."""
     if len(parts) == 1:
         return xxh3_64_intdigest(parts[0])
+    return checksum_of(parts)
+
+
+def checksum_of(parts: Iterable[bytes | memoryview]) -> int:
+    """The same of parts that come one by one."""
     digest = xxh3_64()
     for part in parts:
         digest.update(part)
     return digest.intdigest()
 
 
-def seal(row: bytes) -> bytes:
-    """A mutable row with its checksum in front (8 bytes, little-endian)."""
-    return checksum(row).to_bytes(8, "little") + row
+def seal(row: bytes, key: bytes = b"") -> bytes:
+    """A mutable row with its checksum in front (8 bytes, little-endian): of its key, where the format says so, and
+    of itself. Under another key it is damage then.
+    """
+    return checksum(key + row).to_bytes(8, "little") + row
 
 
-def unseal(sealed: bytes, what: str) -> bytes:
-    """The row inside. Raises DamagedError, naming what it was."""
-    if len(sealed) < 8 or checksum(sealed[8:]) != int.from_bytes(sealed[:8], "little"):
+def unseal(sealed: bytes, what: str, key: bytes = b"") -> bytes:
+    """The row inside. Raises DamagedError, naming what it was. A row that was sealed without its key is taken, too."""
+    row, expected = sealed[8:], int.from_bytes(sealed[:8], "little")
+    if len(sealed) < 8 or expected not in (checksum(key + row), checksum(row)):
         raise DamagedError(f"{what}: the checksum does not match")
-    return sealed[8:]
+    return row
+
+
+def unseal_fixed(shape: struct.Struct, sealed: bytes, what: str, key: bytes = b"") -> tuple[Any, ...]:
+    """The fields of a row that is no MessagePack. Raises DamagedError."""
+    row = unseal(sealed, what, key)
+    if len(row) != shape.size:
+        raise DamagedError(f"{what} has a wrong length")
+    return shape.unpack(row)
+
+
+def unseal_counter(sealed: bytes, size: int, what: str, key: bytes = b"") -> int:
+    """A number of so many bytes, in whose two highest bits no counting arrives. Raises DamagedError."""
+    row = unseal(sealed, what, key)
+    number = int.from_bytes(row, "little")
+    if len(row) != size or number >> (8 * size - 2):
+        raise DamagedError(f"{what} cannot be {row[:16].hex()}")
+    return number
 
 
 def hash_name(name: bytes, seed: int) -> int:
-    """xxh3-64 of a key with a seed: where trees are cut, and numbers of inodes."""
+    """xxh3-64 of a key with a seed: where trees are cut."""
     return xxh3_64_intdigest(name, seed)
+
+
+def hash_place(directory: int, name: bytes) -> int:
+    """xxh3-64 of a name in a directory, for numbers of inodes.
+
+    The directory's number is part of the key and no seed: xxh3 mixes a seed into short keys by a few additions, so that
+    `19` in one directory had the number of `18` in the next one.
+    """
+    return xxh3_64_intdigest(_PLACE.pack(directory) + name)
 
 
 def _damaged(kind: Kind, identity: ObjectId, why: str) -> DamagedError:

@@ -15,7 +15,7 @@ from anabranch.ids import ObjectId
 from anabranch.store.index import NAME, Index
 from anabranch.store.replace import new_file, remove_new, replace
 from anabranch.store.scan import Found, Lost, scan
-from anabranch.store.volumes import Place, Volumes
+from anabranch.store.volumes import LOG_MAX, Place, Volumes
 
 BATCH_ROWS = 100_000
 """So many places are sorted at a time, which takes about 40 MB."""
@@ -88,11 +88,8 @@ def _fill(index: Index, volumes: Volumes, progress: Progress) -> list[Damage]:
     before = 0
     damaged: list[Damage] = []
     batch: dict[ObjectId, Place] = {}
-    expected = 0
-    for number in numbers:
-        damaged += [Damage(gone, 0, 0, "the volume is missing") for gone in range(expected, number)]
-        expected = number + 1
-        for item in _items(volumes, number, is_last=number == numbers[-1]):
+    for number, items in walk(volumes):
+        for item in items:
             progress(before + item.end, total)
             if isinstance(item, Damage):
                 damaged.append(item)
@@ -101,19 +98,38 @@ def _fill(index: Index, volumes: Volumes, progress: Progress) -> list[Damage]:
             if len(batch) >= BATCH_ROWS:
                 index.put(batch.items())
                 batch.clear()
-        before += volumes.size(number)
+        if number in numbers:
+            before += volumes.size(number)
     index.put(batch.items())
     return damaged
 
 
-def _items(volumes: Volumes, number: int, *, is_last: bool) -> Iterator[Found | Damage]:
-    """What a volume holds; one that cannot be opened, or is empty although others follow, is damage."""
+def walk(
+    volumes: Volumes, part: Callable[[int], tuple[int, int]] = lambda _: (0, LOG_MAX)
+) -> Iterator[tuple[int, Iterator[Found | Damage]]]:
+    """The volumes by number, and of each what it holds: all of it, or where its log's `part` starts and ends.
+
+    A volume is damage that is missing, cannot be opened, or is empty although others follow.
+    """
+    numbers = volumes.numbers()
+    for number in range(numbers[-1] + 1 if numbers else 0):
+        if number not in numbers:
+            yield number, iter([Damage(number, 0, 0, "the volume is missing")])
+        else:
+            yield number, _items(volumes, number, part, is_last=number == numbers[-1])
+
+
+def _items(
+    volumes: Volumes, number: int, part: Callable[[int], tuple[int, int]], *, is_last: bool
+) -> Iterator[Found | Damage]:
     item: Found | Lost | None = None
+    start = 0
     try:
-        for item in scan(volumes.blocks(number)):
+        start, end = part(number)
+        for item in scan(volumes.blocks(number, start, end), start):
             yield Damage(number, item.position, item.end, "no intact record") if isinstance(item, Lost) else item
     except DamagedError as error:
         yield Damage(number, 0, 0, error.message)
         return
-    if item is None and not is_last:
+    if item is None and not start and not is_last:
         yield Damage(number, 0, 0, "the volume is empty")

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import lmdb
 
+from anabranch.store import private
 from anabranch.store.layout import sync_directory
 
 WASTE_MIN = 1024 * 1024
@@ -58,7 +59,7 @@ def replace(path: Path) -> None:
     new, lock, aside = new_file(path), lock_file(path), _aside(path)
     if not path.exists():  # so nobody can be opening it
         lock.unlink(missing_ok=True)
-        path.touch(mode=0o600)
+        private.make_file(path)
     with gate(path, alone=True):
         lock_file(new).unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):
@@ -81,9 +82,12 @@ def compact(path: Path) -> None:
     new = new_file(path)
     try:
         with lmdb.open(str(path), subdir=False, readonly=True) as environment:
-            environment.copy(str(new), compact=True)
-        with new.open("rb") as file:
-            os.fsync(file.fileno())
+            copy = private.open_file(new, os.O_WRONLY | os.O_TRUNC)
+            try:
+                environment.copyfd(copy, compact=True)
+                os.fsync(copy)
+            finally:
+                os.close(copy)
         replace(path)
     except (lmdb.Error, OSError):
         with contextlib.suppress(OSError):

@@ -44,10 +44,10 @@ class Lost(NamedTuple):
 class _Window:
     """The bytes of a log from `start` on that were read and not yet dropped; they never reach over a gap."""
 
-    def __init__(self, blocks: Iterable[tuple[int, bytes]]) -> None:
+    def __init__(self, blocks: Iterable[tuple[int, bytes]], start: int) -> None:
         self._blocks = iter(blocks)
         self._next = next(self._blocks, None)
-        self.start = 0
+        self.start = start
         self.bytes = bytearray()
 
     @property
@@ -81,9 +81,11 @@ class _Window:
         return self.more()
 
 
-def scan(blocks: Iterable[tuple[int, bytes]]) -> Iterator[Found | Lost]:
-    """The records of a log and what is damaged between them, in order, from its blocks by ascending position."""
-    window = _Window(blocks)
+def scan(blocks: Iterable[tuple[int, bytes]], start: int = 0) -> Iterator[Found | Lost]:
+    """The records of a log and what is damaged between them, in order, from its blocks by ascending position; from
+    `start` on, where a record begins.
+    """
+    window = _Window(blocks, start)
     lost: int | None = None
     damaged = False
     while True:

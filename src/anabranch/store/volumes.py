@@ -8,15 +8,21 @@ Safe for use by several threads; one at a time appends, in one transaction. Plac
 does not fit raises DamagedError. Whether the bytes are the right ones is for those to say who know their checksums.
 """
 
+import logging
 import re
 import struct
 import threading
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
 from anabranch.errors import DamagedError
 from anabranch.store.env import Environment
+from anabranch.store.private import check_file
+from anabranch.store.replace import lock_file
+
+log = logging.getLogger(__name__)
 
 BLOCK = 64 * 1024 - 16
 """With LMDB's page header of 16 bytes, a block fills 16 pages exactly."""
@@ -59,15 +65,18 @@ class Volumes:
         with self._append_lock:
             numbers = self.numbers()
             number = numbers[-1] if numbers else 0
-            end = self.end(number) if numbers else 0
-            if end >= SEAL:
-                number, end = number + 1, 0
-            places, position = [], end
-            for record in records:
-                places.append(Place(number, position, len(record)))
-                position += len(record)
-            self._write(number, end, b"".join(records))
-            return places
+            try:
+                end = self.end(number) if numbers else 0
+                if end < SEAL:
+                    return self._append(number, end, records)
+            except DamagedError as error:  # what can be read there stays; what is new goes where all can
+                log.error("volume %d takes no more: %s", number, error)
+            return self._append(number + 1, 0, records)
+
+    def _append(self, number: int, end: int, records: Sequence[bytes]) -> list[Place]:
+        ends = list(accumulate(map(len, records), initial=end))
+        self._write(number, end, b"".join(records))
+        return [Place(number, start, len(record)) for start, record in zip(ends, records, strict=False)]
 
     def _write(self, number: int, end: int, data: bytes) -> None:
         with self._volume(number, create=True).write() as batch:
@@ -110,19 +119,22 @@ class Volumes:
                 raise DamagedError(f"volume {number} does not end with a block")
             return int(_KEY.unpack(cursor.key())[0]) * BLOCK + len(cursor.value())
 
-    def blocks(self, number: int) -> Iterator[tuple[int, bytes]]:
-        """What there is of a volume's log: positions and the bytes there, in order, with gaps where it is damaged.
+    def blocks(self, number: int, start: int = 0, end: int = LOG_MAX) -> Iterator[tuple[int, bytes]]:
+        """What there is of a volume's log from `start` to `end`: positions and the bytes there, in order, with gaps
+        where it is damaged.
 
-        Each block is asked for by its number, since a cursor comes no further than the first damaged page.
+        Each block is asked for by its number, since a cursor comes no further than the first damaged page. Where
+        somebody appends meanwhile, `end` is to be the log's end as it was before.
         """
         volume = self._volume(number)
-        for block in range(min(self.size(number) // BLOCK + 1, LOG_MAX // BLOCK)):
+        for block in range(start // BLOCK, min(self.size(number), end - 1) // BLOCK + 1):
             try:
                 content = volume.get(_TABLE, _KEY.pack(block))
             except DamagedError:
                 continue
             if content is not None:
-                yield block * BLOCK, content[:BLOCK]
+                first = max(start - block * BLOCK, 0)
+                yield block * BLOCK + first, content[first : min(BLOCK, end - block * BLOCK)]
 
     def size(self, number: int) -> int:
         """The size of a volume's file, which is no less than that of its log."""
@@ -145,6 +157,8 @@ class Volumes:
                 path = self._path(number)
                 if not create and not path.exists():
                     raise DamagedError(f"volume {path.name} is missing")
+                for file in (path, lock_file(path)):
+                    check_file(file)
                 self._open[number] = Environment(path, [_TABLE], writable=self._writable, map_size=_MAP_SIZE)
             return self._open[number]
 

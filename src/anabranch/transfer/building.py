@@ -12,7 +12,8 @@ from anabranch.errors import UsageError
 from anabranch.ids import CONTROL_NAME
 from anabranch.transfer.sieve import Sieve
 from anabranch.versions.objects import Entry, EntryKind, LinkRow, fresh_link_id
-from anabranch.versions.trees import EMPTY_TREE, NAME_MAX, Trees, Version
+from anabranch.versions.trees import EMPTY_TREE, Trees, Version, is_name
+from anabranch.versions.walks import DEEPEST
 from anabranch.worktree.ignore import NAME as RULES
 from anabranch.worktree.inodes import now_ns
 
@@ -165,9 +166,8 @@ class Building:
 def check_path(path: bytes) -> None:
     """Raises UsageError on what cannot be a path in a branch."""
     names = path.split(b"/")
-    for name in names:
-        if name in (b"", b".", b"..") or b"\0" in name or len(name) > NAME_MAX:
-            raise UsageError("is no path that a directory can hold")
+    if not all(map(is_name, names)) or len(path) > DEEPEST:
+        raise UsageError("is no path that a directory can hold")
     if names[0] == CONTROL_NAME:
         raise UsageError("is where a branch has its control files")
 

@@ -1,29 +1,28 @@
-"""Writing what a version holds into an ordinary directory, or as a tar stream; no mount is needed.
+"""Writing what a version holds into an ordinary directory; no mount is needed.
 
 A directory is made under another name beside its place and renamed when it is whole, so nobody finds half of it. Files
 are written by several threads, and read back: what is on the disk must have the bytes that were read from the store,
 whose chunks are checked by their ids.
 """
 
+import contextlib
 import errno
 import hashlib
 import os
-import shutil
-import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
-from anabranch.errors import AnabranchError, DamagedError, ExistsError, NotFoundError, UsageError
+from anabranch.errors import AnabranchError, DamagedError, ExistsError, NotFoundError
 from anabranch.escape import show_path
 from anabranch.repo import Repository
-from anabranch.transfer.tar import BYTES, xattr_key
 from anabranch.versions.objects import MODE_TYPE, Entry, EntryKind, Tag
 from anabranch.versions.trees import Version
+from anabranch.versions.walks import Descent
+from anabranch.worktree.ranges import Ranges
 
 THREADS = 4
 _PIECE = 1024 * 1024
@@ -45,6 +44,10 @@ class Exported:
     """Bytes in them."""
     failed: Failed = field(default_factory=list)
 
+    def missing(self) -> tuple[bytes, str] | None:
+        """The first path whose content is not there, and why: owners and attributes may not all have been taken."""
+        return next((each for each in self.failed if not each[1].startswith(("its owner", "its attribute"))), None)
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -62,23 +65,37 @@ def items(version: Version, top: Entry, failed: Failed) -> Iterator[Item]:
     """
     first: dict[bytes, bytes] = {}
     stack: list[tuple[bytes, Iterator[tuple[bytes, Entry]]]] = [(b"", iter([(b"", top)]))]
+    descent = Descent()
     while stack:
         above, children = stack[-1]
-        try:
-            found = next(children, None)
-            if found is None:
-                stack.pop()
-                continue
-            path, entry = found
-            resolved = version.resolve(entry)[0]
-        except DamagedError as error:  # the rest of the directory cannot be read
-            failed.append((above, error.message))
+        found = _next(above, children, version, failed)
+        if found is None:
             stack.pop()
+            if stack:
+                descent.leave()
             continue
+        path, entry, resolved = found
+        if entry.kind is EntryKind.DIRECTORY:
+            try:
+                descent.enter(path, [entry.content])
+            except DamagedError as error:
+                failed.append((path, error.message))
+                continue
+            stack.append((path, _children(version, path + b"/" if path else b"", entry)))
         twin = first.setdefault(entry.content, path) if entry.kind is EntryKind.LINK else path
         yield Item(path, resolved, None if twin == path else twin)
-        if entry.kind is EntryKind.DIRECTORY:
-            stack.append((path, _children(version, path + b"/" if path else b"", entry)))
+
+
+def _next(
+    above: bytes, children: Iterator[tuple[bytes, Entry]], version: Version, failed: Failed
+) -> tuple[bytes, Entry, Entry] | None:
+    """The next path in a directory, its entry, and what that leads to; None at the end, or where it is damaged."""
+    try:
+        found = next(children, None)
+        return None if found is None else (*found, version.resolve(found[1])[0])
+    except DamagedError as error:  # the rest of the directory cannot be read
+        failed.append((above, error.message))
+        return None
 
 
 def _children(version: Version, prefix: bytes, directory: Entry) -> Iterator[tuple[bytes, Entry]]:
@@ -91,7 +108,7 @@ def to_directory(repository: Repository, version: Version, top: Entry, place: Pa
     inside = top.kind is EntryKind.DIRECTORY and _is_empty_directory(place)
     if os.path.lexists(place) and not inside:
         raise ExistsError(f"{place} exists already", hint="export to a new place, a directory also into an empty one")
-    with _beside(place / "x" if inside else place) as partial:
+    with beside(place / "x" if inside else place) as partial:
         writing = _Writing(repository, partial, progress)
         writing.run(items(version, top, writing.exported.failed))
         if not os.path.lexists(partial):
@@ -107,20 +124,8 @@ def to_directory(repository: Repository, version: Version, top: Entry, place: Pa
     return writing.exported
 
 
-def to_tar_file(repository: Repository, version: Version, top: Entry, place: Path, progress: Progress) -> Exported:
-    """Make a tar file. Raises what `to_tar` and `to_directory` raise."""
-    place = Path(os.path.abspath(place))
-    if os.path.lexists(place):
-        raise ExistsError(f"{place} exists already", hint="export to a new place")
-    with _beside(place) as partial:
-        with partial.open("wb") as stream:
-            exported = to_tar(repository, version, top, stream, progress)
-        partial.rename(place)
-    return exported
-
-
 @contextmanager
-def _beside(place: Path) -> Iterator[Path]:
+def beside(place: Path) -> Iterator[Path]:
     """A name beside a place, where nothing is left at the end. Raises NotFoundError."""
     if not place.parent.is_dir():
         raise NotFoundError(f"{place.parent} is no directory", hint=f"mkdir -p {place.parent}")
@@ -129,9 +134,24 @@ def _beside(place: Path) -> Iterator[Path]:
         yield partial
     finally:
         if partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                _remove(partial)
         else:
             partial.unlink(missing_ok=True)
+
+
+def _remove(top: Path) -> None:
+    """Delete a directory with all that is in it, which may lie deeper than Python's stack."""
+    directories = [os.fspath(top)]
+    for directory in directories:  # grows while it is walked
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    directories.append(entry.path)
+                else:
+                    os.unlink(entry.path)  # noqa: PTH108
+    for directory in reversed(directories):
+        os.rmdir(directory)  # noqa: PTH106
 
 
 def _is_empty_directory(place: Path) -> bool:
@@ -146,6 +166,9 @@ class _Writing:
         self._top = top
         self._progress = progress
         self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._busy = 0
+        """How many threads make something now."""
         self._stopped = False
         self.exported = Exported()
 
@@ -161,8 +184,8 @@ class _Writing:
             if (error := work.exception()) is not None:
                 unforeseen.append(error)
 
-        with ThreadPoolExecutor(THREADS) as pool:
-            try:
+        try:
+            with ThreadPoolExecutor(THREADS) as pool:
                 for item in found:
                     if item.entry.kind is EntryKind.DIRECTORY:
                         self._try(item, self._directory)
@@ -172,15 +195,24 @@ class _Writing:
                     else:
                         waiting.acquire()
                         pool.submit(self._one, item).add_done_callback(settled)
-            except BaseException:
-                self._stopped = True
-                raise
+        except BaseException:
+            self._stop()
+            raise
         if unforeseen:
             raise unforeseen[0]
         for item in later:
             self._try(item, self._link)
         for item in reversed(directories):
             self._try(item, self._dress)
+
+    def _stop(self) -> None:
+        """From now on no thread makes anything, so what there is can be taken away.
+
+        The pool cannot tell: Ctrl-C may have come while it waited, or before it knew a thread that it had started.
+        """
+        with self._idle:
+            self._stopped = True
+            self._idle.wait_for(lambda: not self._busy)
 
     def dress_top(self, place: Path, top: Entry) -> None:
         """Give a directory that was there the attributes of the top."""
@@ -194,7 +226,16 @@ class _Writing:
         return self._top / os.fsdecode(path)
 
     def _one(self, item: Item) -> None:
-        self._try(item, self._file if item.entry.kind is EntryKind.FILE else self._special)
+        with self._lock:
+            if self._stopped:
+                return
+            self._busy += 1
+        try:
+            self._try(item, self._file if item.entry.kind is EntryKind.FILE else self._special)
+        finally:
+            with self._idle:
+                self._busy -= 1
+                self._idle.notify()
 
     def _try(self, item: Item, make: Callable[[Item], None]) -> None:
         try:
@@ -212,8 +253,8 @@ class _Writing:
         place, entry = self._at(item.path), item.entry
         descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            digest = self._write(descriptor, entry)
-            if _digest(descriptor) != digest:
+            digest, written = self._write(descriptor, entry)
+            if _digest(descriptor, written) != digest:
                 raise DamagedError("what was written cannot be read back")
             self._dress(item)
         except BaseException:
@@ -222,24 +263,26 @@ class _Writing:
         finally:
             os.close(descriptor)
 
-    def _write(self, descriptor: int, entry: Entry) -> bytes:
-        """Holes stay holes."""
-        digest, offset = hashlib.blake2b(), 0
-        for piece in self._repository.read(entry):
+    def _write(self, descriptor: int, entry: Entry) -> tuple[bytes, Ranges]:
+        """Holes stay holes. Returns a digest of what is in none, and where that is."""
+        digest, ranges, told = hashlib.blake2b(), Ranges(), 0
+        os.ftruncate(descriptor, entry.size)
+        for offset, piece in self._repository.read_data(entry):
             if self._stopped:
                 raise InterruptedError
             digest.update(piece)
+            ranges.add(offset, offset + len(piece))
             if piece.count(0) != len(piece):
                 view, start = memoryview(piece), offset
                 while view:
                     written = os.pwrite(descriptor, view, start)
                     view, start = view[written:], start + written
-            offset += len(piece)
-            self._progress(len(piece))
-        os.ftruncate(descriptor, offset)
+            self._progress(offset + len(piece) - told)
+            told = offset + len(piece)
+        self._progress(entry.size - told)
         with self._lock:
-            self.exported.size += offset
-        return digest.digest()
+            self.exported.size += entry.size
+        return digest.digest(), ranges
 
     def _special(self, item: Item) -> None:
         place, entry = self._at(item.path), item.entry
@@ -278,84 +321,9 @@ class _Writing:
                         self.exported.failed.append((item.path, f"its attribute {show_path(name)}: {error.strerror}"))
 
 
-def _digest(descriptor: int) -> bytes:
-    digest, offset = hashlib.blake2b(), 0
-    while piece := os.pread(descriptor, _PIECE, offset):
-        digest.update(piece)
-        offset += len(piece)
+def _digest(descriptor: int, written: Ranges) -> bytes:
+    digest = hashlib.blake2b()
+    for start, end in zip(written.starts, written.ends, strict=True):
+        for offset in range(start, end, _PIECE):
+            digest.update(os.pread(descriptor, min(_PIECE, end - offset), offset))
     return digest.digest()
-
-
-def to_tar(repository: Repository, version: Version, top: Entry, stream: BinaryIO, progress: Progress) -> Exported:
-    """Write a tar stream (POSIX.1-2001, pax) of what is below a directory. Raises UsageError, DamagedError, OSError."""
-    if top.kind is not EntryKind.DIRECTORY:
-        raise UsageError("only a directory can become a tar stream", hint="'ana cat' writes a file")
-    exported = Exported()
-    with tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT, errors=BYTES) as tar:
-        for item in items(version, top, exported.failed):
-            if item.entry.kind is EntryKind.SOCKET:
-                exported.failed.append((item.path, "tar knows no sockets"))
-                continue
-            source = _Source(repository.read(item.entry), progress) if item.entry.kind is EntryKind.FILE else None
-            header = _header(item)
-            if item.twin is None:
-                header.pax_headers = {**header.pax_headers, **_xattr_headers(repository, item, exported.failed)}
-            tar.addfile(header, None if item.twin else source)
-            if item.entry.kind is not EntryKind.DIRECTORY:
-                exported.files += 1
-                exported.size += 0 if item.twin or source is None else item.entry.size
-    return exported
-
-
-_TAR_TYPES = {
-    EntryKind.FILE: tarfile.REGTYPE,
-    EntryKind.DIRECTORY: tarfile.DIRTYPE,
-    EntryKind.SYMLINK: tarfile.SYMTYPE,
-    EntryKind.FIFO: tarfile.FIFOTYPE,
-    EntryKind.CHARACTER: tarfile.CHRTYPE,
-    EntryKind.BLOCK: tarfile.BLKTYPE,
-}
-
-
-def _header(item: Item) -> tarfile.TarInfo:
-    entry, header = item.entry, tarfile.TarInfo(os.fsdecode(item.path) or ".")
-    header.type = _TAR_TYPES[entry.kind] if item.twin is None else tarfile.LNKTYPE
-    header.mode, header.uid, header.gid = entry.mode, entry.uid, entry.gid
-    seconds, rest = divmod(abs(entry.mtime_ns), 10**9)
-    header.mtime = entry.mtime_ns // 10**9
-    header.pax_headers = {"mtime": f"{'-' if entry.mtime_ns < 0 else ''}{seconds}.{rest:09}"}
-    header.size = entry.size if header.type == tarfile.REGTYPE else 0
-    device = entry.tag(Tag.DEVICE)
-    header.devmajor, header.devminor = os.major(device), os.minor(device)
-    if item.twin is not None:
-        header.linkname = os.fsdecode(item.twin)
-    elif entry.kind is EntryKind.SYMLINK:
-        header.linkname = os.fsdecode(entry.content)
-    return header
-
-
-def _xattr_headers(repository: Repository, item: Item, failed: Failed) -> dict[str, str]:
-    headers = {}
-    for name, value in repository.xattrs(item.entry).items():
-        try:
-            headers[xattr_key(name)] = value.decode(errors=BYTES)
-        except UnicodeDecodeError:
-            failed.append((item.path, f"its attribute {show_path(name)}: tar knows only names in UTF-8"))
-    return headers
-
-
-class _Source:
-    """The pieces of a file as tarfile wants to read them."""
-
-    def __init__(self, pieces: Iterator[bytes], progress: Progress) -> None:
-        self._pieces = pieces
-        self._rest = b""
-        self._progress = progress
-
-    def read(self, size: int = -1, /) -> bytes:
-        """So many bytes, fewer only at the end."""
-        while len(self._rest) < size and (piece := next(self._pieces, b"")):
-            self._rest += piece
-        data, self._rest = self._rest[:size], self._rest[size:]
-        self._progress(len(data))
-        return data

@@ -19,7 +19,7 @@ from anabranch.transfer.building import Building
 from anabranch.transfer.sieve import Sieve
 from anabranch.versions import xattrs
 from anabranch.versions.manifests import EMPTY, Stored
-from anabranch.versions.objects import KIND_OF_TYPE, Entry, EntryKind, Form, Tag, fresh_link_id
+from anabranch.versions.objects import KIND_OF_TYPE, TARGET_MAX, Entry, EntryKind, Form, Tag, fresh_link_id
 from anabranch.versions.trees import EMPTY_TREE, Version
 from anabranch.versions.xattrs import NO_XATTRS, Xattrs
 from anabranch.worktree.ignore import SIZE_MAX as RULES_MAX
@@ -30,8 +30,6 @@ THREADS = 4
 SMALL = 1024 * 1024
 """Files up to this many bytes are read whole; the chunks of larger ones are compressed by several threads."""
 _OWNER_MAX = 0xFFFFFFFF
-_TARGET_LIMIT = 4096
-"""PATH_MAX: one byte less is a path."""
 _WAITING = 32
 """Batches of small files that may wait to be taken."""
 
@@ -239,7 +237,7 @@ def entry_of(of: "Attributes", stored: Stored = EMPTY, target: bytes = b"") -> E
     if kind is EntryKind.FILE:
         return Entry(*common, stored.size, stored.form, stored.content, extra)
     if kind is EntryKind.SYMLINK:
-        if not 0 < len(target) < _TARGET_LIMIT or b"\0" in target:
+        if not 0 < len(target) <= TARGET_MAX or b"\0" in target:
             raise UsageError("leads to what is no path")
         return Entry(*common, len(target), Form.EMPTY, target, extra)
     if kind is EntryKind.DIRECTORY:

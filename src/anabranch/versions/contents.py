@@ -38,6 +38,13 @@ class Contents:
         """The extended attributes of an inode, in order of their names. Raises DamagedError."""
         return xattrs.load(self._objects, held)
 
+    def room(self, stored: Stored) -> int:
+        """About how many bytes a content takes, without holes; of a damaged one its size: it can still be deleted."""
+        try:
+            return self.manifests.room(stored)
+        except DamagedError:
+            return stored.size
+
     def read(self, stored: Stored, offset: int, length: int) -> bytes:
         """A range of a content, cut off at its end. Raises NotLoaded, DamagedError."""
         if stored.form in (Form.EMPTY, Form.INLINE):
@@ -82,6 +89,16 @@ class Contents:
                 return self.read(stored, offset, length)
             except NotLoaded as missing:
                 self.load(missing.chunks)
+
+    def data(self, stored: Stored, piece: int = _PIECE) -> Iterator[tuple[int, bytes]]:
+        """A whole content but for its large holes, piece by piece, each with its offset."""
+        offset = 0
+        while offset < stored.size:
+            hole = self.manifests.zeros_from(stored, offset)
+            if hole < piece:
+                data = self.read_all(stored, offset, piece)
+                yield offset, data
+            offset += hole if hole >= piece else len(data)
 
     def stream(self, stored: Stored, piece: int = _PIECE) -> Iterator[bytes]:
         """A whole content, piece by piece."""

@@ -1,16 +1,16 @@
 """The differences of two versions, path by path, at a cost that follows the differences."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from heapq import merge
 from itertools import groupby
-from typing import TypeVar
 
-from anabranch.ids import ID_SIZE, ObjectId
+from anabranch.ids import ID_SIZE
 from anabranch.versions import xattrs
 from anabranch.versions.objects import Entry, EntryKind
-from anabranch.versions.trees import EMPTY_TREE, Pair, Version
+from anabranch.versions.trees import EMPTY_TREE, Pair, Version, tree_of
+from anabranch.versions.walks import AnyPair, walk
 
 NOT_STORED = b"\xff" * ID_SIZE
 """In the place of a chunk's id: content that is not yet stored, and so differs from all that is."""
@@ -86,8 +86,8 @@ def diff(old: Version, new: Version, path: bytes = b"") -> Iterator[Change]:
         if change is not None:
             yield change
     below = path + b"/" if path else b""
-    names = _differing_names(below, new, left, right)
-    for name, before, after in in_order(names, iter(_same_names(below, old, new))):
+    names = differing_names(below, new, left, right)
+    for name, before, after in in_order(names, iter(same_names(below, old, new))):
         change = compare(name, before and old.resolve(before)[0], after and new.resolve(after)[0])
         if change is not None:
             yield change
@@ -108,9 +108,6 @@ def is_nobodys(version: Version) -> bool:
     return version.root.tree == EMPTY_TREE and not version.root.mtime_ns
 
 
-AnyPair = TypeVar("AnyPair", bound=tuple[bytes, object, object])
-
-
 def in_order(*pairs: Iterator[AnyPair]) -> Iterator[AnyPair]:
     """Pairs of several sources, each in order of their paths' parts, as one; what several have comes once."""
     for _, equal in groupby(merge(*pairs, key=path_order), key=path_order):
@@ -122,38 +119,21 @@ def path_order(pair: tuple[bytes, object, object]) -> list[bytes]:
     return pair[0].split(b"/")
 
 
-def walk(top: Iterator[AnyPair], below: Callable[[AnyPair], Iterator[AnyPair] | None]) -> Iterator[AnyPair]:
-    """The pairs of a directory, each followed by what is below it, if anything is to be looked at there."""
-    stack = [top]
-    while stack:
-        pair = next(stack[-1], None)
-        if pair is None:
-            stack.pop()
-            continue
-        yield pair
-        if (inside := below(pair)) is not None:
-            stack.append(inside)
-
-
-def _differing_names(prefix: bytes, new: Version, left: Entry | None, right: Entry | None) -> Iterator[Pair]:
+def differing_names(prefix: bytes, new: Version, left: Entry | None, right: Entry | None) -> Iterator[Pair]:
     """The paths below two directories whose own entries differ; a hard link's entry is its link id alone."""
 
     def below(pair: Pair) -> Iterator[Pair] | None:
         path, before, after = pair
-        return _names(path + b"/", new, before, after) if _tree(before) != _tree(after) else None
+        return _names(path + b"/", new, before, after) if tree_of(before) != tree_of(after) else None
 
     return walk(_names(prefix, new, left, right), below)
 
 
 def _names(prefix: bytes, version: Version, left: Entry | None, right: Entry | None) -> Iterator[Pair]:
-    return ((prefix + name, old, new) for name, old, new in version.trees.diff(_tree(left), _tree(right)))
+    return ((prefix + name, old, new) for name, old, new in version.trees.diff(tree_of(left), tree_of(right)))
 
 
-def _tree(entry: Entry | None) -> ObjectId:
-    return entry.tree if entry is not None and entry.kind is EntryKind.DIRECTORY else EMPTY_TREE
-
-
-def _same_names(prefix: bytes, old: Version, new: Version) -> list[Pair]:
+def same_names(prefix: bytes, old: Version, new: Version) -> list[Pair]:
     """The paths at which a hard link's entry is the same on both sides, while what it leads to differs."""
     changed = [
         link_id

@@ -23,6 +23,8 @@ from anabranch.versions.objects import INLINE_MAX, MAX_FILE, Entry, Form
 from anabranch.versions.prolly import Edit, Row
 
 ZERO = ObjectId(bytes(ID_SIZE))
+HOLES_FROM = 1024 * 1024
+"""Smaller contents count whole: there are many of them, and their holes are small."""
 _MEAN_ROWS = 128
 _MAX_ROWS = 512
 
@@ -152,7 +154,7 @@ class Manifests:
     """Reading and editing contents. Safe for use by several threads."""
 
     def __init__(self, objects: ObjectStore) -> None:
-        self.nodes: prolly.NodeStore[int] = prolly.NodeStore(objects, Kind.MANIFEST, _Shape(), cache=1024)
+        self.nodes: prolly.NodeStore[int] = prolly.NodeStore(objects, Kind.MANIFEST, _Shape(), cache=1024 * _MEAN_ROWS)
 
     # --- reading ---
 
@@ -199,6 +201,18 @@ class Manifests:
         """How many bytes from an offset on are known to be a hole."""
         start, piece = next(self.pieces(stored, offset), (0, None))
         return start + piece.bytes - offset if piece is not None and piece.chunk == ZERO else 0
+
+    def room(self, stored: Stored) -> int:
+        """About how many bytes are no holes, at the price of one node: exact where that lists all chunks, else of
+        what is below each of its rows all counts, up to what so many chunks can have.
+        """
+        if stored.form != Form.MANIFEST or stored.size < HOLES_FROM:
+            return stored.size
+        node = self.nodes.get(ObjectId(stored.content))
+        if node.level:
+            most = _MAX_ROWS**node.level * MAX_SIZE
+            return sum(min(most, _INTERIOR.decode(value)) for _, value in node.rows)
+        return sum(piece.bytes for piece in map(decode_piece, node.rows) if piece.chunk != ZERO)
 
     def changed(self, old: Stored, new: Stored) -> Iterator[prolly.Change[int]]:
         """The rows in which two manifests differ, by the offset of their ends."""

@@ -57,6 +57,8 @@ INLINE_MAX = 512
 """Files of up to this many bytes live in their entry."""
 LINK_ID_SIZE = 16
 MAX_FILE = (1 << 63) - 1
+TARGET_MAX = 4095
+"""Bytes of a symbolic link's target, as in Linux."""
 
 Mode = Annotated[int, Meta(ge=0, le=0o7777)]
 Owner = Annotated[int, Meta(ge=0, le=0xFFFFFFFF)]
@@ -95,7 +97,7 @@ class Entry(msgspec.Struct, array_like=True, frozen=True):
     size: Count = 0
     form: Form = Form.EMPTY
     content: bytes = b""
-    extra: dict[int, int | bytes] | None = None
+    extra: dict[int, Count | bytes] | None = None
 
     def __post_init__(self) -> None:
         if not _fits(self):
@@ -128,7 +130,7 @@ def _fits(entry: Entry) -> bool:
     if kind is EntryKind.DIRECTORY:
         return length == ID_SIZE
     if kind is EntryKind.SYMLINK:
-        return entry.size == length
+        return entry.size == length and 0 < length <= TARGET_MAX and b"\0" not in entry.content
     return entry.size == 0 and length == (LINK_ID_SIZE if kind is EntryKind.LINK else 0)
 
 
@@ -136,7 +138,11 @@ class LinkRow(msgspec.Struct, array_like=True, frozen=True):
     """What all names of a hard-linked file share: the entry, and how many names there are."""
 
     entry: Entry
-    names: Count
+    names: Annotated[int, Meta(ge=1, le=MAX_FILE)]
+
+    def __post_init__(self) -> None:
+        if self.entry.kind in (EntryKind.DIRECTORY, EntryKind.LINK):
+            raise ValueError(f"names cannot share a {self.entry.kind.name.lower()}")
 
 
 class Commit(msgspec.Struct, array_like=True, frozen=True):

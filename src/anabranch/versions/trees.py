@@ -31,6 +31,7 @@ from anabranch.versions.objects import (
     Tag,
 )
 from anabranch.versions.prolly import Edit, Row
+from anabranch.versions.walks import walk
 
 NODE_SIZE = 4096
 MAX_NODE = 16 * 1024
@@ -39,6 +40,11 @@ EMPTY_TREE = object_id(Kind.TREE, EMPTY_NODE)
 NAME_MAX = 255
 _NO_NAMES = frozenset((b".", b".."))
 _NAME_VALUE = encode(None)
+
+
+def is_name(name: bytes) -> bool:
+    """Whether a file may have this name."""
+    return 0 < len(name) <= NAME_MAX and b"/" not in name and b"\0" not in name and name not in _NO_NAMES
 
 
 class Totals(NamedTuple):
@@ -108,8 +114,10 @@ class _MapShape:
             totals = Totals(*map(sum, columns))
         else:
             totals = self.leaf_sums(rows)
-        if totals.bytes > MAX_FILE:
+        if max(totals) > MAX_FILE:
             raise OSError(errno.EFBIG, "the files of a directory are too large together")
+        if min(totals) < 0:
+            raise DamagedError("the files of a directory have a negative size together")
         return totals
 
     def leaf_sums(self, rows: Sequence[Row]) -> Totals:
@@ -180,7 +188,7 @@ class Trees:
 
     def __init__(self, objects: ObjectStore) -> None:
         self.nodes: prolly.NodeStore[bytes] = prolly.NodeStore(objects, Kind.TREE, _TREE)
-        self._links: prolly.NodeStore[bytes] = prolly.NodeStore(objects, Kind.TREE, _LINKS)
+        self.link_nodes: prolly.NodeStore[bytes] = prolly.NodeStore(objects, Kind.TREE, _LINKS)
 
     def empty(self) -> ObjectId:
         """Store and return the empty tree, which is the empty link tree too."""
@@ -226,25 +234,25 @@ class Trees:
 
     def link(self, links: ObjectId, link_id: bytes) -> LinkRow | None:
         """The row of a hard-linked file."""
-        raw = prolly.lookup(self._links, links, link_id)
+        raw = prolly.lookup(self.link_nodes, links, link_id)
         return None if raw is None else LINK_ROW.decode(raw)
 
     def link_names(self, links: ObjectId, link_id: bytes) -> Iterator[bytes]:
         """The paths of a hard-linked file, in order."""
-        for key, _ in prolly.iterate(self._links, links, link_id + b"\0"):
+        for key, _ in prolly.iterate(self.link_nodes, links, link_id + b"\0"):
             if not key.startswith(link_id):
                 return
             yield key[LINK_ID_SIZE:]
 
     def links(self, links: ObjectId) -> Iterator[tuple[bytes, LinkRow]]:
         """All hard-linked files by link id."""
-        for key, row in prolly.iterate(self._links, links):
+        for key, row in prolly.iterate(self.link_nodes, links):
             if len(key) == LINK_ID_SIZE:
                 yield key, LINK_ROW.decode(row[1])
 
     def link_totals(self, links: ObjectId) -> Totals:
         """What a link tree holds: its files and their bytes, each once, and their names."""
-        root = self._links.get(links)
+        root = self.link_nodes.get(links)
         return _LINKS.sums(root.level, root.rows)
 
     def apply_links(
@@ -254,11 +262,11 @@ class Trees:
         delta = {link_id: None if row is None else LINK_ROW.encode(row) for link_id, row in rows.items()}
         delta |= {link_id + path: _NAME_VALUE if there else None for (link_id, path), there in names.items()}
         edits = [Edit(key, key, [] if value is None else [(key, value)]) for key, value in sorted(delta.items())]
-        return prolly.apply(self._links, links, edits)
+        return prolly.apply(self.link_nodes, links, edits)
 
     def diff_links(self, old: ObjectId, new: ObjectId) -> Iterator[tuple[bytes, LinkRow | None, LinkRow | None]]:
         """The hard-linked files that differ, by link id; their names apart."""
-        for link_id, left, right in prolly.diff(self._links, old, new):
+        for link_id, left, right in prolly.diff(self.link_nodes, old, new):
             if len(link_id) == LINK_ID_SIZE:
                 yield link_id, left and LINK_ROW.decode(left[1]), right and LINK_ROW.decode(right[1])
 
@@ -267,19 +275,25 @@ class Trees:
 
         Opens nothing that holds no hard link, or the same ones at the same paths.
         """
+
+        def inside(prefix: bytes, before: ObjectId, after: ObjectId) -> Iterator[Pair]:
+            return ((prefix + name, left, right) for name, left, right in self.diff(before, after))
+
+        def below(pair: Pair) -> Iterator[Pair] | None:
+            path, lost, won = pair[0], _linking(pair[1]), _linking(pair[2])
+            return inside(path + b"/", lost, won) if lost != won else None
+
         moved: dict[tuple[bytes, bytes], bool] = {}
-        stack = [(b"", old, new)]
-        while stack:
-            above, before, after = stack.pop()
-            for name, left, right in self.diff(before, after):
-                path = above + name
-                for entry, there in ((left, False), (right, True)):
-                    if entry is not None and entry.kind is EntryKind.LINK:
-                        moved[entry.content, path] = there
-                lost, won = _linking(left), _linking(right)
-                if lost != won:
-                    stack.append((path + b"/", lost, won))
+        for path, left, right in walk(inside(b"", old, new), below):
+            for entry, there in ((left, False), (right, True)):
+                if entry is not None and entry.kind is EntryKind.LINK:
+                    moved[entry.content, path] = there
         return moved
+
+
+def tree_of(entry: Entry | None) -> ObjectId:
+    """The tree of a directory; of everything else, and of nothing, the empty one."""
+    return entry.tree if entry is not None and entry.kind is EntryKind.DIRECTORY else EMPTY_TREE
 
 
 def _linking(entry: Entry | None) -> ObjectId:

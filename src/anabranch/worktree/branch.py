@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from anabranch.ids import ObjectId, RefName
 from anabranch.store.env import Environment
 from anabranch.store.meta import SETTINGS
-from anabranch.store.records import seal, unseal
+from anabranch.store.records import seal, unseal_counter
 from anabranch.versions.objects import Commit
 from anabranch.versions.trees import Trees
 from anabranch.worktree import checkpoint, cuts
 from anabranch.worktree.content import Sources
-from anabranch.worktree.cuts import WorktreeRow
-from anabranch.worktree.inodes import Inode, from_entry
+from anabranch.worktree.cuts import Row, WorktreeRow
+from anabranch.worktree.inodes import Inode, Kept, from_entry
 from anabranch.worktree.numbers import Numbers
 from anabranch.worktree.space import Space
 from anabranch.worktree.table import Table
 from anabranch.worktree.tree import WorkingTree
 
-_COUNTER = b"next working tree"
+WORKTREE_COUNTER = b"next working tree"
 
 
 @dataclass(slots=True)
@@ -34,9 +34,9 @@ def new_worktree(meta: Environment, numbers: Numbers, name: RefName, commit: Obj
     """Keep a working tree for a branch that has none yet, clean over a commit."""
     root = numbers.fresh()
     with meta.write() as batch:
-        stored = batch.get(SETTINGS, _COUNTER)
-        number = 1 if stored is None else int.from_bytes(unseal(stored, "working tree counter"), "little")
-        batch.put(SETTINGS, _COUNTER, seal((number + 1).to_bytes(4, "little")))
+        stored = batch.get(SETTINGS, WORKTREE_COUNTER)
+        number = 1 if stored is None else unseal_counter(stored, 4, "working tree counter", WORKTREE_COUNTER)
+        batch.put(SETTINGS, WORKTREE_COUNTER, seal((number + 1).to_bytes(4, "little"), WORKTREE_COUNTER))
         row = WorktreeRow(number, root, commit, (1,))
         checkpoint.put_row(batch, name, row)
     return row
@@ -52,11 +52,21 @@ def open_worktree(
     owner: os.stat_result,
     space: Space,
 ) -> WorkingTree:
-    """Load what is kept of a working tree over its base commit.
+    """Load what is kept of a working tree over its base commit, and delete what is no longer part of it."""
+    space.insisting(lambda: checkpoint.sweep_stale(meta, row))
+    table, stale = load_table(meta, trees, numbers, row, base, owner)
+    space.insisting(lambda: meta.set_all(stale))
+    return WorkingTree(table, numbers, sources, space)
+
+
+def load_table(
+    meta: Environment, trees: Trees, numbers: Numbers, row: WorktreeRow, base: Commit, owner: os.stat_result
+) -> tuple[Table, list[Row]]:
+    """The inodes of a working tree, and how to delete rows that nothing names. Raises DamagedError.
 
     The empty commit belongs to nobody: over it, the owner of the repository has the root directory.
     """
-    root = from_entry(base.root, Inode(row.root), Inode(0), b"", 0)
+    root = from_entry(base.root, Kept(Inode(row.root)), Inode(0), b"")
     if base.generation == 0:
         root.uid, root.gid, root.mtime_ns, root.ctime_ns = owner.st_uid, owner.st_gid, *([owner.st_mtime_ns] * 2)
     table = Table(
@@ -67,7 +77,4 @@ def open_worktree(
         links=ObjectId(base.links),
         generation=row.generations[-1],
     )
-    space.insisting(lambda: checkpoint.sweep_stale(meta, row))
-    stale = cuts.load(meta, row, table)
-    space.insisting(lambda: meta.set_all(stale))
-    return WorkingTree(table, numbers, sources, space)
+    return table, cuts.load(meta, row, table)

@@ -7,9 +7,10 @@ Costs what differs between the two versions, and what is not committed.
 from collections import Counter
 from collections.abc import Iterator
 
-from anabranch.versions.diff import Change, compare, in_order, is_nobodys, path_order, walk
+from anabranch.versions.diff import Change, compare, in_order, is_nobodys, path_order
 from anabranch.versions.objects import Entry, EntryKind
 from anabranch.versions.trees import Version
+from anabranch.versions.walks import walk
 from anabranch.worktree.ignore import Ignored
 from anabranch.worktree.sides import (
     Pair,

@@ -8,89 +8,55 @@ A content belongs to one generation: after a freeze, the first write puts a new 
 import contextlib
 import errno
 import os
+import resource
 import time
-from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+from anabranch.store import private
 from anabranch.versions.contents import Contents, NotLoaded
 from anabranch.versions.manifests import Stored
+from anabranch.worktree.ranges import Ranges
 
 MEMORY_MAX = 64 * 1024
 """Content up to this many bytes stays in memory and in its row."""
 OPEN_FILES = 256
+"""Overlay files that are kept open, where the limit on descriptors leaves three times as many for others."""
+_EXISTING = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+_PIECE = 1024 * 1024
 SEGMENT = 32 * 1024 * 1024
 """Bytes of an overlay file whose ranges are kept together: a change rewrites no others."""
 
 
-class Ranges:
-    """A set of byte ranges, kept sorted and merged: `starts[i]` up to `ends[i]`."""
+class Pin(Protocol):
+    """Has overlay files stay as they are, for whoever copies them; see pins.py."""
 
-    def __init__(self, starts: list[int] | None = None, ends: list[int] | None = None) -> None:
-        self.starts = starts or []
-        self.ends = ends or []
+    def keep(self, number: int, offset: int, length: int) -> None:
+        """Put aside what a file holds in a range, before it is overwritten."""
 
-    def add(self, start: int, end: int) -> None:
-        """Add a range, joining those it touches."""
-        if self.ends and self.starts[-1] <= start <= self.ends[-1]:  # the common case: writing on at the end
-            self.ends[-1] = max(self.ends[-1], end)
-            return
-        first = bisect_left(self.ends, start)
-        last = bisect_right(self.starts, end)
-        if first < last:
-            start, end = min(start, self.starts[first]), max(end, self.ends[last - 1])
-        self.starts[first:last] = [start]
-        self.ends[first:last] = [end]
-
-    @property
-    def end(self) -> int:
-        """Where the last range ends."""
-        return self.ends[-1] if self.ends else 0
-
-    def cut(self, size: int) -> None:
-        """Drop everything from `size` on."""
-        keep = bisect_left(self.starts, size)
-        del self.starts[keep:], self.ends[keep:]
-        if keep:
-            self.ends[-1] = min(self.ends[-1], size)
-
-    def next(self, start: int, otherwise: int) -> int:
-        """The first byte from `start` on that a range holds."""
-        index = bisect_right(self.ends, start)
-        return max(start, self.starts[index]) if index < len(self.starts) else otherwise
-
-    def walk(self, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
-        """The range split where membership changes: (start, end, held)."""
-        index = bisect_right(self.ends, start)
-        while start < end:
-            if index == len(self.starts) or self.starts[index] >= end:
-                yield start, end, False
-                return
-            if start < self.starts[index]:
-                yield start, self.starts[index], False
-            start = max(start, self.starts[index])
-            stop = min(end, self.ends[index])
-            yield start, stop, True
-            start, index = stop, index + 1
+    def spares(self, number: int) -> bool:
+        """Whether a file that is to be deleted stays for now."""
 
 
 class Overlays:
     """The overlay files of a repository, by number. Keeps few of them open."""
 
     def __init__(self, directory: Path, *, open_files: int = OPEN_FILES) -> None:
-        self._limit = open_files
-        directory.mkdir(mode=0o700, exist_ok=True)
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._limit = open_files if soft == resource.RLIM_INFINITY else min(open_files, soft // 4)
+        private.make_directory(directory)
         self._directory = directory
         self._open: OrderedDict[int, int] = OrderedDict()
-        self.unsynced: set[int] = set()
-        """Files written since somebody last took this set to sync them."""
+        self.unsynced: dict[int, Ranges] = {}
+        """Files written since somebody last took these to sync them, and what of them was written."""
         self._next: int | None = None
+        self.pin: Pin | None = None
 
     def numbers(self) -> list[int]:
         """The numbers of all overlay files on disk."""
-        return [int(path.name) for path in self._directory.iterdir() if path.name.isdigit()]
+        return list(private.numbered(self._directory))
 
     def usage(self) -> tuple[int, int]:
         """How many overlay files there are on disk, and how many bytes they take there: holes take none."""
@@ -98,17 +64,25 @@ class Overlays:
             sizes = [entry.stat().st_blocks * 512 for entry in entries if entry.name.isdigit()]
         return len(sizes), sum(sizes)
 
+    def next_number(self) -> int:
+        """The number of the file that is made next."""
+        if self._next is None:
+            self._next = 1 + max(self.numbers(), default=0)
+        return self._next
+
     def create(self) -> int:
         """Make an empty overlay file; its number is never used again while this process lives."""
-        number = 1 + max(self.numbers(), default=0) if self._next is None else self._next
+        number = self.next_number()
         self._next = number + 1
-        self.unsynced.add(number)  # its name must be on disk before a row has it
-        self._keep(number, os.open(self._directory / str(number), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        self.unsynced[number] = Ranges()  # its name must be on disk before a row has it
+        self._keep(number, private.open_file(self._directory / str(number), os.O_RDWR | os.O_EXCL))
         return number
 
     def write(self, number: int, offset: int, data: bytes | memoryview) -> None:
         """Write all of the data. Raises OSError."""
-        self.unsynced.add(number)
+        if self.pin is not None:
+            self.pin.keep(number, offset, len(data))
+        self.unsynced.setdefault(number, Ranges()).add(offset, offset + len(data))
         view = memoryview(data)
         while view:
             written = os.pwrite(self._descriptor(number), view, offset)
@@ -119,13 +93,22 @@ class Overlays:
         return os.pread(self._descriptor(number), length, offset)
 
     def sync(self, number: int) -> None:
-        """Bring a file's bytes to disk. Any thread may call this."""
+        """Bring a file's bytes to disk. Any thread may call this. Raises OSError: see `write_again`."""
         with contextlib.suppress(FileNotFoundError):  # unlinked meanwhile: nothing names it any more
-            descriptor = os.open(self._directory / str(number), os.O_RDWR)
+            descriptor = os.open(self._directory / str(number), _EXISTING)
             try:
                 os.fdatasync(descriptor)
             finally:
                 os.close(descriptor)
+
+    def write_again(self, number: int, written: Ranges) -> None:
+        """After a sync that failed: the kernel says so once, and takes bytes that it could not write for written from
+        then on. So they are given to it again, as it has them in memory, before the next sync.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            for start, end in zip(written.starts, written.ends, strict=True):
+                for offset in range(start, end, _PIECE):
+                    self.write(number, offset, self.read(number, offset, min(_PIECE, end - offset)))
 
     def sync_names(self) -> None:
         """Bring the directory of the overlay files to disk. Any thread may call this."""
@@ -135,11 +118,18 @@ class Overlays:
         finally:
             os.close(descriptor)
 
-    def remove(self, number: int) -> None:
-        """Delete a file that no row names any more."""
-        if (descriptor := self._open.pop(number, None)) is not None:
-            os.close(descriptor)
-        (self._directory / str(number)).unlink(missing_ok=True)
+    def remove(self, number: int) -> bool:
+        """Delete a file that no row names any more; returns whether it is gone, or somebody else sees to that."""
+        if self.pin is not None and self.pin.spares(number):
+            return True
+        try:
+            if (descriptor := self._open.pop(number, None)) is not None:
+                os.close(descriptor)
+            (self._directory / str(number)).unlink(missing_ok=True)
+        except OSError:
+            return False
+        self.unsynced.pop(number, None)
+        return True
 
     def close(self) -> None:
         """Close every descriptor."""
@@ -149,7 +139,8 @@ class Overlays:
     def _descriptor(self, number: int) -> int:
         descriptor = self._open.get(number)
         if descriptor is None:
-            return self._keep(number, os.open(self._directory / str(number), os.O_RDWR))
+            private.check_file(self._directory / str(number))
+            return self._keep(number, os.open(self._directory / str(number), _EXISTING))
         self._open.move_to_end(number)
         return descriptor
 
@@ -170,13 +161,19 @@ class Sources(NamedTuple):
 class StoredContent:
     """Content that is in the store; shared freely, never written."""
 
-    def __init__(self, stored: Stored) -> None:
+    def __init__(self, stored: Stored, added: int = 0) -> None:
         self.stored = stored
+        self.added = added
+        """Bytes that were new to the store, for the commit that will be the first to have it."""
 
     @property
     def size(self) -> int:
         """Length in bytes."""
         return self.stored.size
+
+    def room(self, sources: Sources) -> int:
+        """About how many bytes it takes: holes take none."""
+        return sources.contents.room(self.stored)
 
     def read(self, sources: Sources, offset: int, length: int) -> bytes:
         """A range, cut off at the end. Raises NotLoaded."""
@@ -186,6 +183,9 @@ class StoredContent:
 class MemoryContent:
     """A small file, in memory."""
 
+    added = 0
+    """As of stored content: nothing of it is stored."""
+
     def __init__(self, data: bytes, generation: int) -> None:
         self.data = bytearray(data)
         self.generation = generation
@@ -194,6 +194,10 @@ class MemoryContent:
     @property
     def size(self) -> int:
         """Length in bytes."""
+        return len(self.data)
+
+    def room(self, sources: Sources) -> int:
+        """All of it: so small a file has no holes."""
         return len(self.data)
 
     def copy(self) -> "MemoryContent":
@@ -255,6 +259,16 @@ class OverlayContent:
             self.number, self.generation, size=self.size, below=self.below, below_size=self.below_size, ranges=ranges
         )
 
+    @property
+    def added(self) -> int:
+        """As of the stored content that it lies over."""
+        return 0 if self.below is None else self.below.added
+
+    def room(self, sources: Sources) -> int:
+        """About how many bytes it takes: at most those of the ranges and of what lies below."""
+        below = 0 if self.below is None else min(self.below_size, self.below.room(sources))
+        return min(self.size, self.ranges.total + below)
+
     def _changed(self) -> None:
         self.version += 1
         self.written_ns = time.monotonic_ns()
@@ -271,15 +285,28 @@ class OverlayContent:
         parts: list[bytes] = []
         for start, stop, held in self.ranges.walk(offset, end):
             if held:
-                part = sources.overlays.read(self.number, start, stop - start)
-                if len(part) < stop - start:
-                    raise OSError(errno.EIO, f"overlay file {self.number} is shorter than its ranges")
+                part = self._held(sources.overlays, start, stop)
             elif self.below is not None and start < self.below_size:
                 part = self.below.read(sources, start, min(stop, self.below_size) - start)
             else:
                 part = b""
             parts.append(part if len(part) == stop - start else part.ljust(stop - start, b"\0"))
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _held(self, overlays: Overlays, start: int, stop: int) -> bytes:
+        part = overlays.read(self.number, start, stop - start)
+        if len(part) < stop - start:
+            raise OSError(errno.EIO, f"overlay file {self.number} is shorter than its ranges")
+        return part
+
+    def become(self, above: "OverlayContent", overlays: Overlays) -> None:
+        """Take over what lies above this content, which then is not needed. Raises OSError; then it still is."""
+        self.truncate(min(self.size, above.below_size))
+        for start, end in zip(above.ranges.starts, above.ranges.ends, strict=True):
+            for offset in range(start, end, _PIECE):
+                self.write(overlays, offset, above._held(overlays, offset, min(offset + _PIECE, end)))
+        self.truncate(above.size)
+        self.generation = above.generation
 
     def write(self, overlays: Overlays, offset: int, data: bytes) -> None:
         """Write into the overlay file."""
@@ -304,7 +331,8 @@ class OverlayContent:
         return [at for at, _ in held], [end for _, end in held]
 
     def hold(self, segment: int, starts: list[int], ends: list[int]) -> None:
-        """Take over the kept ranges of a segment."""
+        """Take over the kept ranges of a segment. Raises ValueError on such as cannot be."""
+        Ranges(starts, ends).check(SEGMENT)
         for start, end in zip(starts, ends, strict=True):
             self.ranges.add(segment * SEGMENT + start, segment * SEGMENT + end)
         self.segments.add(segment)

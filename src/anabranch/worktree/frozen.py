@@ -19,6 +19,16 @@ class Frozen:
     partial: bool = False
     """Whether something was left out of it (selection.py)."""
 
+    def path(self, node: Node) -> bytes:
+        """Where one of its nodes is, for messages; of a file with hard links nobody knows, so its number."""
+        if node.link_id:
+            return b"inode %d" % node.ino
+        names: list[bytes] = []
+        while node.parent:
+            names.append(node.name)
+            node = self.nodes[node.parent]
+        return b"/".join(reversed(names))
+
 
 @dataclass(slots=True)
 class LeftOut:

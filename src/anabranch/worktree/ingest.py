@@ -13,15 +13,8 @@ from anabranch.store.chunks import ChunkStore
 from anabranch.versions import manifests
 from anabranch.versions.manifests import EMPTY, ZERO, Piece, Splice, Stored
 from anabranch.versions.objects import INLINE_MAX, Form
-from anabranch.worktree.content import (
-    Content,
-    MemoryContent,
-    OverlayContent,
-    Ranges,
-    Sources,
-    StoredContent,
-    read_waiting,
-)
+from anabranch.worktree.content import Content, MemoryContent, OverlayContent, Sources, StoredContent, read_waiting
+from anabranch.worktree.ranges import Ranges
 
 WINDOW = 4 * 1024 * 1024
 _FIRST_WINDOW = 2 * MAX_SIZE

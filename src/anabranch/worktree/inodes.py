@@ -8,20 +8,34 @@ import copy
 import stat
 import time
 from dataclasses import dataclass, field
-from typing import NewType
+from typing import NamedTuple, NewType
 
 import msgspec
 
 from anabranch.errors import DamagedError
 from anabranch.ids import ObjectId
 from anabranch.store.codec import Codec
-from anabranch.store.records import hash_name
+from anabranch.store.records import hash_place
 from anabranch.versions import manifests, xattrs
 from anabranch.versions.manifests import Stored
-from anabranch.versions.objects import KIND_OF_TYPE, MODE_TYPE, Entry, EntryKind, Form, LinkRow, Tag
+from anabranch.versions.objects import (
+    KIND_OF_TYPE,
+    MODE_TYPE,
+    Count,
+    Entry,
+    EntryKind,
+    Form,
+    IdBytes,
+    LinkRow,
+    Mode,
+    Owner,
+    Tag,
+    Time,
+)  # fmt: skip
 from anabranch.versions.trees import EMPTY_TREE
 from anabranch.versions.xattrs import NO_XATTRS, Xattrs
-from anabranch.worktree.content import Content, MemoryContent, OverlayContent, Ranges, StoredContent
+from anabranch.worktree.content import Content, MemoryContent, OverlayContent, StoredContent
+from anabranch.worktree.ranges import Ranges
 
 Inode = NewType("Inode", int)
 
@@ -41,7 +55,16 @@ def now_ns() -> int:
 
 def clean_number(parent: Inode, name: bytes) -> Inode:
     """The number of a clean child: 62 bits of a hash of its parent's number and its name, under the top bit."""
-    return Inode(CLEAN_BIT | hash_name(name, parent) >> 2)
+    return Inode(CLEAN_BIT | hash_place(parent, name) >> 2)
+
+
+class Kept(NamedTuple):
+    """What trees do not hold of an inode."""
+
+    ino: Inode
+    ctime_ns: int = 0
+    """0: it is the mtime."""
+    atime_ns: int | None = None
 
 
 @dataclass(slots=True)
@@ -58,6 +81,8 @@ class Attributes:
     ctime_ns: int
     links: int
     device: int = 0
+    atime_ns: int | None = None
+    """As a program set it; None: nobody did, and it is the mtime."""
 
     @property
     def st_mode(self) -> int:
@@ -103,14 +128,14 @@ def kind_of_mode(mode: int) -> EntryKind:
     return KIND_OF_TYPE[stat.S_IFMT(mode)]
 
 
-def from_entry(entry: Entry, ino: Inode, parent: Inode, name: bytes, ctime_ns: int) -> Node:
+def from_entry(entry: Entry, kept: Kept, parent: Inode, name: bytes) -> Node:
     """The node of a clean entry."""
     kind = entry.kind
     directory = kind == EntryKind.DIRECTORY
     return Node(
-        ino, kind, entry.mode, entry.uid, entry.gid, DIRECTORY_SIZE if directory else entry.size, entry.mtime_ns,
-        ctime_ns or entry.mtime_ns, 2 + entry.tag(Tag.SUBDIRECTORIES) if directory else 1, entry.tag(Tag.DEVICE),
-        parent, name,
+        kept.ino, kind, entry.mode, entry.uid, entry.gid, DIRECTORY_SIZE if directory else entry.size, entry.mtime_ns,
+        kept.ctime_ns or entry.mtime_ns, 2 + entry.tag(Tag.SUBDIRECTORIES) if directory else 1, entry.tag(Tag.DEVICE),
+        kept.atime_ns, parent, name,
         content=StoredContent(manifests.of(entry)),
         target=entry.content if kind == EntryKind.SYMLINK else b"",
         base=entry.tree if directory else EMPTY_TREE,
@@ -118,9 +143,9 @@ def from_entry(entry: Entry, ino: Inode, parent: Inode, name: bytes, ctime_ns: i
     )  # fmt: skip
 
 
-def from_link(row: LinkRow, link_id: bytes, ino: Inode, ctime_ns: int) -> Node:
+def from_link(row: LinkRow, link_id: bytes, kept: Kept) -> Node:
     """The node of a clean file with hard links."""
-    node = from_entry(row.entry, ino, Inode(0), b"", ctime_ns)
+    node = from_entry(row.entry, kept, Inode(0), b"")
     node.links, node.link_id = row.names, link_id
     return node
 
@@ -144,25 +169,28 @@ class NodeRow(msgspec.Struct, array_like=True, frozen=True):
     """A node as it is kept: attributes in their order, then where it hangs and what it holds."""
 
     kind: int
-    mode: int
-    uid: int
-    gid: int
-    mtime_ns: int
-    ctime_ns: int
-    links: int
-    device: int
+    mode: Mode
+    uid: Owner
+    gid: Owner
+    mtime_ns: Time
+    ctime_ns: Time
+    links: Count
+    device: Count
     parent: int
     name: bytes
     link_id: bytes
     target: bytes
-    base: bytes
+    base: IdBytes
     content: "ContentRow | None"
 
 
-class XattrNodeRow(NodeRow, array_like=True, frozen=True):
-    """The row of a node that has extended attributes. Others do without the field: on a full disk, bytes count."""
+class RichNodeRow(NodeRow, array_like=True, frozen=True):
+    """The row of a node that has extended attributes, or an access time that a program set. Others do without the
+    fields: on a full disk, bytes count.
+    """
 
     xattrs: Xattrs = NO_XATTRS
+    atime_ns: int | None = None
 
 
 class ContentRow(msgspec.Struct, array_like=True, frozen=True):
@@ -171,46 +199,46 @@ class ContentRow(msgspec.Struct, array_like=True, frozen=True):
     The ranges of an overlay file have rows of their own, by segments; only old rows hold them all.
     """
 
-    size: int
+    size: Count
     memory: bytes | None = None
     stored: tuple[int, bytes] | None = None
-    overlay: int = 0
-    starts: tuple[int, ...] = ()
-    ends: tuple[int, ...] = ()
+    overlay: Count = 0
+    starts: tuple[Count, ...] = ()
+    ends: tuple[Count, ...] = ()
     below: "ContentRow | None" = None
-    below_size: int = 0
+    below_size: Count = 0
 
 
-_NODE: Codec[XattrNodeRow] = Codec(XattrNodeRow, "an inode")
+_NODE: Codec[RichNodeRow] = Codec(RichNodeRow, "an inode")
 _PLAIN_NODE: Codec[NodeRow] = Codec(NodeRow, "an inode")
 
 
-def encode_node(node: Node) -> bytes:
-    """The row of a node."""
+def encode_node(node: Node, key: bytes) -> bytes:
+    """The row of a node, under its key."""
     content = _content_row(node.content) if node.kind == EntryKind.FILE else None
     fields = (
         node.kind, node.mode, node.uid, node.gid, node.mtime_ns, node.ctime_ns, node.links, node.device, node.parent,
         node.name, node.link_id, node.target, node.base, content,
     )  # fmt: skip
-    if node.xattrs == NO_XATTRS:
-        return _PLAIN_NODE.seal(NodeRow(*fields))
-    return _NODE.seal(XattrNodeRow(*fields, node.xattrs))
+    if node.xattrs == NO_XATTRS and node.atime_ns is None:
+        return _PLAIN_NODE.seal(NodeRow(*fields), key)
+    return _NODE.seal(RichNodeRow(*fields, node.xattrs, node.atime_ns), key)
 
 
-def decode_node(ino: Inode, generation: int, sealed: bytes) -> Node:
-    """The node of a row. Raises DamagedError."""
+def decode_node(ino: Inode, generation: int, sealed: bytes, key: bytes) -> Node:
+    """The node of a row under its key. Raises DamagedError."""
     what = f"row of inode {ino}"
     try:
-        row = _NODE.unseal(sealed, what)
+        row = _NODE.unseal(sealed, what, key)
         content = StoredContent(manifests.EMPTY) if row.content is None else _content(row.content, generation)
         kind = EntryKind(row.kind)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedError(f"{what} cannot be read: {error}") from error
     size = len(row.target) if kind == EntryKind.SYMLINK else content.size
     return Node(
         ino, kind, row.mode, row.uid, row.gid, DIRECTORY_SIZE if kind == EntryKind.DIRECTORY else size, row.mtime_ns,
-        row.ctime_ns, row.links, row.device, Inode(row.parent), row.name, generation, row.link_id, content, row.target,
-        ObjectId(row.base), xattrs=row.xattrs,
+        row.ctime_ns, row.links, row.device, row.atime_ns, Inode(row.parent), row.name, generation, row.link_id,
+        content, row.target, ObjectId(row.base), xattrs=row.xattrs,
     )  # fmt: skip
 
 
@@ -226,14 +254,17 @@ def _content_row(content: Content) -> ContentRow:
 
 def _content(row: ContentRow, generation: int) -> Content:
     if row.stored is not None:
-        return StoredContent(Stored(row.size, Form(row.stored[0]), row.stored[1]))
+        held = Entry(EntryKind.FILE, size=row.size, form=Form(row.stored[0]), content=row.stored[1])
+        return StoredContent(manifests.of(held))
     if row.memory is not None:
         return MemoryContent(row.memory, generation)
+    ranges = Ranges(list(row.starts), list(row.ends))
+    ranges.check(row.size)
     return OverlayContent(
         row.overlay,
         generation,
         size=row.size,
         below=None if row.below is None else _content(row.below, generation),
         below_size=row.below_size,
-        ranges=Ranges(list(row.starts), list(row.ends)),
+        ranges=ranges,
     )

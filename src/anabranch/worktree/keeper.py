@@ -5,17 +5,21 @@ taken into the meta environment, by any thread, one at a time. Overlay files are
 name them, and deleted after those that no longer do.
 """
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from anabranch.ids import RefName
-from anabranch.store.env import Environment
+from anabranch.store.env import Batch, Environment
 from anabranch.worktree import checkpoint, cuts
 from anabranch.worktree.branch import Branch
-from anabranch.worktree.checkpoint import Ending
+from anabranch.worktree.checkpoint import Ended
 from anabranch.worktree.content import Overlays
 from anabranch.worktree.cuts import Cut, Key
 from anabranch.worktree.journal import Journal
 from anabranch.worktree.space import Space
+
+log = logging.getLogger(__name__)
 
 CHECKPOINT = 16 * 1024 * 1024
 """Bytes of journal after which its rows are taken in."""
@@ -41,6 +45,8 @@ class Keeper:
         self._journaled: dict[Key, bytes | None] = {}
         """Rows that are in the journal, and not yet in the meta environment."""
         self._size = 0
+        self._lost: set[int] = set()
+        """Overlay files that no row names any more, and that are still there."""
         self.branches: dict[RefName, Branch] = {}
 
     def has_unsaved(self) -> bool:
@@ -53,10 +59,9 @@ class Keeper:
     def cut(self) -> Cut:
         """Everything of all open working trees that is not yet kept, at this instant."""
         cut, self._unwritten = self._unwritten, Cut()
-        cut.sync |= self._overlays.unsynced
-        self._overlays.unsynced.clear()
         cut.taken_in = self.space.pending
         try:
+            self._write_again(cut)
             for branch in self.branches.values():
                 table = branch.tree.table
                 if table.touched or table.touched_names or table.doomed:
@@ -64,7 +69,16 @@ class Keeper:
         except BaseException:
             self.keep(cut)
             raise
+        finally:
+            cut.unsynced(self._overlays.unsynced)
+            self._overlays.unsynced.clear()
         return cut
+
+    def _write_again(self, cut: Cut) -> None:
+        """Raises OSError: then what could not be written again is still doubted."""
+        for number in sorted(cut.doubted - cut.doomed):
+            self._overlays.write_again(number, cut.sync[number])
+            cut.doubted.discard(number)
 
     def cut_before_freeze(self, branch: Branch) -> None:
         """Later cuts hold the live generation alone: what is newer than its rows goes into the next one from here."""
@@ -84,8 +98,10 @@ class Keeper:
             self._journaled |= cut.rows
 
     def _sync(self, cut: Cut) -> None:
-        for number in sorted(cut.sync):
+        for number in sorted(cut.sync.keys() - cut.doomed):
+            cut.doubted.add(number)
             self._overlays.sync(number)
+            cut.doubted.discard(number)
         if cut.sync:
             self._overlays.sync_names()
 
@@ -127,23 +143,33 @@ class Keeper:
             self.put_back(taken)
             raise
 
-    def commit(self, cut: Cut, ending: Ending) -> None:
-        """Make a cut durable by the transaction that ends a generation. Raises OSError; then nothing was written."""
+    def commit(self, cut: Cut, also: Callable[[Batch], None], ended: Ended | None = None) -> None:
+        """Make a cut durable by the transaction of a commit, which may end a generation.
+
+        Raises OSError; then nothing was written.
+        """
         self._sync(cut)
-        until = self._journal.turn()
-        checkpoint.take_in_ending(self._meta, self._journaled | cut.rows, until, ending)
+        until = self._journal.turn() + 1  # an append that failed may have left a record of the number in between
+        checkpoint.take_in_with(self._meta, self._journaled | cut.rows, until, also, ended)
+        self._journal.next = until
         self._journaled, self._size = {}, 0
-        self._journal.forget(until + 1)  # an append that failed may have left a record of the next number
+        self._journal.forget(until)
 
     def sweep(self, number: int, generation: int) -> None:
         """Delete what is left of the rows of a working tree's generation that ended. Any thread, beside others."""
         checkpoint.sweep(self._meta, number, generation)
 
     def after(self, cut: Cut) -> None:
-        """Delete the overlay files that no row names any more."""
+        """Delete the overlay files that no row names any more. What cannot be deleted now is deleted after the next.
+
+        Raises nothing: what the cut was for is done.
+        """
         self.space.pending = max(0, self.space.pending - cut.taken_in)
-        for number in cut.doomed:
-            self._overlays.remove(number)
+        self._lost |= cut.doomed
+        try:
+            self._lost = {number for number in self._lost if not self._overlays.remove(number)}
+        except Exception:
+            log.exception("overlay files could not be deleted; trying again later")
 
     def save(self) -> None:
         """Cut, write and clean up in one."""

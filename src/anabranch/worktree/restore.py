@@ -38,12 +38,15 @@ class Stale:
     """Their attributes."""
 
 
-def carry_out(tree: WorkingTree, base: Version, source: Version, planned: Plan, stale: Stale) -> Restored:
+def carry_out(
+    tree: WorkingTree, base: Version, source: Version, planned: Plan, stale: Stale, *, surely: bool = False
+) -> Restored:
     """Do what was planned, at one instant. What is stale since is added to `stale`, after an error too.
 
-    Raises OSError(ENOSPC) before anything is done, and DamagedError in the middle, when the base commit is damaged.
+    Raises OSError(ENOSPC) before anything is done, unless it must `surely` be, and DamagedError in the middle, when the
+    base commit is damaged.
     """
-    with tree.room_for(planned.names, planned.nodes):
+    with tree.room_for(planned.names, planned.nodes, surely=surely):
         _Restoring(tree, base, source, stale).run(planned)
     return Restored(planned.files, len(planned.removed))
 

@@ -7,9 +7,10 @@ import msgspec
 
 from anabranch.errors import NotFoundError, RefusedError
 from anabranch.versions import xattrs
-from anabranch.versions.diff import is_nobodys, walk
+from anabranch.versions.diff import is_nobodys
 from anabranch.versions.objects import Entry, EntryKind, Tag
 from anabranch.versions.trees import EMPTY_TREE, Version
+from anabranch.versions.walks import walk
 from anabranch.worktree.inodes import Node
 from anabranch.worktree.sides import (
     Pair,
@@ -115,7 +116,7 @@ class _Planner:
         for above in (b"/".join(parts[:length]) for length in range(1, len(parts))):
             side = side_at(self._table, above)
             if side is None:
-                missing[above] = _bare(self._source.at(above))
+                missing[above] = bare(self._source.at(above))
             elif not is_directory(side):
                 name = above.decode(errors="replace")
                 raise RefusedError(
@@ -152,7 +153,7 @@ class _Planner:
         elif is_directory(after):
             planned.dressed[path] = before
         elif before.tag(Tag.LINKS):  # somewhere below: link ids of a version mean nothing in a working tree
-            planned.made.append((path, _bare(before)))
+            planned.made.append((path, bare(before)))
             planned.dressed[path] = before
         else:
             planned.made.append((path, before))
@@ -197,5 +198,6 @@ def _is_in(path: bytes, tops: Collection[bytes]) -> bool:
     return path in tops
 
 
-def _bare(directory: Entry) -> Entry:
+def bare(directory: Entry) -> Entry:
+    """A directory without what is in it."""
     return msgspec.structs.replace(directory, size=0, content=EMPTY_TREE, extra=xattrs.of(directory).tags() or None)

@@ -12,7 +12,6 @@ from typing import NamedTuple
 from anabranch.store.chunks import ChunkStore
 from anabranch.store.meta import ObjectStore
 from anabranch.versions.contents import Contents
-from anabranch.versions.manifests import Stored
 from anabranch.versions.objects import INLINE_MAX
 from anabranch.worktree.content import MemoryContent, OverlayContent, Overlays, Sources, StoredContent
 from anabranch.worktree.ingest import Ingest
@@ -61,10 +60,9 @@ def put_off(chosen: Chosen, now_ns: int) -> None:
         chosen.content.written_ns = now_ns + RETRY_NS
 
 
-def store(objects: ObjectStore, chunks: ChunkStore, sources: Sources, chosen: list[Chosen]) -> list[Stored]:
+def store(objects: ObjectStore, chunks: ChunkStore, sources: Sources, chosen: list[Chosen]) -> list[StoredContent]:
     """Ingest small ones, durably. Any thread may do this: no overlay file is read."""
-    ingest = Ingest(chunks, sources)
-    stored = [ingest.run(each.copy) for each in chosen]
+    stored = [_stored(each, Ingest(chunks, sources)) for each in chosen]
     chunks.flush()
     objects.flush()
     return stored
@@ -72,11 +70,11 @@ def store(objects: ObjectStore, chunks: ChunkStore, sources: Sources, chosen: li
 
 def store_idle(
     objects: ObjectStore, contents: Contents, overlay_directory: Path, chosen: Chosen, check: Callable[[], None]
-) -> Stored:
+) -> StoredContent:
     """Ingest a file in an overlay, durably, in a thread of its own. `check` is called now and then, and may raise."""
     overlays = Overlays(overlay_directory, open_files=1)
     try:
-        stored = Ingest(contents.chunks, Sources(contents, overlays), check).run(chosen.copy)
+        stored = _stored(chosen, Ingest(contents.chunks, Sources(contents, overlays), check))
     finally:
         overlays.close()
     contents.chunks.flush()
@@ -84,12 +82,16 @@ def store_idle(
     return stored
 
 
-def settle(table: Table, chosen: list[Chosen], stored: list[Stored]) -> None:
+def _stored(chosen: Chosen, ingest: Ingest) -> StoredContent:
+    return StoredContent(ingest.run(chosen.copy), chosen.copy.added + ingest.added)
+
+
+def settle(table: Table, chosen: list[Chosen], stored: list[StoredContent]) -> None:
     """Put what was stored in the place of what was chosen, where it is still the same."""
     for each, content in zip(chosen, stored, strict=True):
         node = table.nodes.get(each.ino)
         same = node is not None and node.content is each.content and each.content.version == each.version
         if same and node is not None and each.ino in table.dirty:
             table.doom(node.content)
-            node.content = StoredContent(content)
+            node.content = content
             table.touched.add(each.ino)

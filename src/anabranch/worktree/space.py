@@ -12,12 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from anabranch.store import private
+
 T = TypeVar("T")
 
 MARGIN = 8 * 1024 * 1024
 """Free bytes that data must leave."""
 RESERVE = 16 * 1024 * 1024
-"""Bytes of the reserve file."""
+"""Bytes of the reserve file,"""
+_PART = 2 * 1024 * 1024
+"""and so many are let go at a time."""
 ROW = 1024
 """About what a name costs in the journal and in the tables, in bytes."""
 
@@ -46,9 +50,11 @@ class Space:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     @contextmanager
-    def granted(self, size: int) -> Iterator[None]:
-        """Inside, so many bytes are taken in piece by piece, and no piece is refused. Raises OSError(ENOSPC)."""
-        if size:  # taking away is never refused
+    def granted(self, size: int, *, surely: bool = False) -> Iterator[None]:
+        """Inside, so many bytes are taken in piece by piece, and no piece is refused. Raises OSError(ENOSPC), but not
+        where it must be: what is taken back cannot be refused.
+        """
+        if size and not surely:  # taking away is never refused
             self.check(size)
         self._granted = size
         try:
@@ -62,25 +68,41 @@ class Space:
         return disk.f_bavail * disk.f_frsize
 
     def insisting(self, call: Callable[[], T]) -> T:
-        """Do what must go on when the disk is full: if it does not fit, let the reserve go and do it again."""
-        try:
-            return call()
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._held:
-                raise
-        self._reserve.unlink(missing_ok=True)
+        """Do what must go on when the disk is full: while it does not fit, let go of a part of the reserve.
+
+        A part only: what is let go, others may take.
+        """
+        while True:
+            try:
+                return call()
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._let_go():
+                    raise
+
+    def _let_go(self) -> bool:
+        """Give a part of the reserve back to the disk; False when nothing is left of it."""
+        if (left := self._left()) == 0:
+            return False
         self._held = False
-        return call()
+        os.truncate(self._reserve, max(0, left - _PART))
+        return True
+
+    def _left(self) -> int:
+        """How many bytes of the disk the reserve has."""
+        try:
+            return self._reserve.stat().st_blocks * 512
+        except FileNotFoundError:
+            return 0
 
     def restore(self) -> None:
-        """Make the reserve anew if it was let go and there is room for it, and for something besides."""
+        """Make the reserve whole if a part was let go and there is room for it, and for something besides."""
         if self._held:
             return
         with contextlib.suppress(OSError):  # it is tried again
-            there = self._reserve.exists()
-            if not there and self.free() < RESERVE + 2 * MARGIN:
+            missing = RESERVE - self._left()
+            if missing > 0 and self.free() < missing + 2 * MARGIN:
                 return
-            descriptor = os.open(self._reserve, os.O_WRONLY | os.O_CREAT, 0o600)
+            descriptor = private.open_file(self._reserve, os.O_WRONLY)
             try:
                 os.posix_fallocate(descriptor, 0, RESERVE)  # a copy of a repository may have a hole in its place
                 self._held = True

@@ -20,7 +20,7 @@ from anabranch.versions.objects import Entry, EntryKind
 from anabranch.versions.trees import EMPTY_TREE, Trees
 from anabranch.worktree.content import Content, OverlayContent, StoredContent
 from anabranch.worktree.frozen import Built, Frozen, LeftOut
-from anabranch.worktree.inodes import WHITEOUT, Inode, Node, clean_number, from_entry, from_link
+from anabranch.worktree.inodes import WHITEOUT, Inode, Kept, Node, clean_number, from_entry, from_link
 from anabranch.worktree.numbers import Numbers, link_name
 
 
@@ -47,10 +47,14 @@ class Table:
         """Overlay files to delete once no row names them, and the segments whose ranges are kept."""
         self.arrivals: dict[Inode, int] = {}
         """When bytes came in whose own time (ns) the kernel still keeps: it sends that on close, or some time later."""
+        self.stamped: dict[Inode, int] = {}
+        """The time (ns) before that of arriving bytes took its place: it stands if the kernel has no other to send."""
         self.dead_links: set[bytes] = set()
         """Hard-linked files whose last name is gone: their ids leave the link tree at the next commit."""
         self.overlaid: set[Inode] = set()
         """Where files in overlays are looked for: all of them, and some that are none any more."""
+        self.stacked: set[Inode] = set()
+        """Where a commit that was not made may have left an overlay on another."""
         self._pins: Counter[Inode] = Counter()
 
     # --- looking ---
@@ -95,7 +99,7 @@ class Table:
 
     def clean_number(self, parent: Inode, name: bytes, entry: Entry) -> Inode:
         """The number of a clean child, without making its node."""
-        return self._number(parent, name, entry)[0]
+        return self._kept(parent, name, entry).ino
 
     def children(self, parent: Node | Entry) -> Iterator[tuple[bytes, Node | Entry]]:
         """All children in order of their names: nodes where changed, entries where clean."""
@@ -130,10 +134,10 @@ class Table:
         """Whether a directory has no children."""
         return next(self.children(directory), None) is None
 
-    def _number(self, parent: Inode, name: bytes, entry: Entry) -> tuple[Inode, int]:
+    def _kept(self, parent: Inode, name: bytes, entry: Entry) -> Kept:
         if entry.kind == EntryKind.LINK:
             parent, name = self.root, link_name(entry.content)
-        return self._numbers.find(parent, name) or (clean_number(parent, name), 0)
+        return self._numbers.find(parent, name) or Kept(clean_number(parent, name))
 
     def clean_link(self, link_id: bytes) -> Node | None:
         """The file of a link id, unless it was changed or its last name is gone."""
@@ -144,20 +148,32 @@ class Table:
         return None if node.orphan else node
 
     def _clean(self, parent: Node, name: bytes, entry: Entry) -> Node:
-        ino, ctime_ns = self._number(parent.ino, name, entry)
-        node = self.nodes.get(ino)
+        kept = self._kept(parent.ino, name, entry)
+        node = self.nodes.get(kept.ino)
         if node is not None:
             return node
         if entry.kind == EntryKind.LINK:
             row = self._trees.link(self.links, entry.content)
             if row is None:
                 raise DamagedError(f"hard link {entry.content.hex()} of {name!r} is missing")
-            node = from_link(row, entry.content, ino, ctime_ns)
+            node = from_link(row, entry.content, kept)
         else:
-            node = from_entry(entry, ino, parent.ino, name, ctime_ns)
+            if entry.kind is EntryKind.DIRECTORY:
+                self._check_outside(parent, entry)
+            node = from_entry(entry, kept, parent.ino, name)
             self._pins[parent.ino] += 1
-        self.nodes[ino] = node
+        self.nodes[node.ino] = node
         return node
+
+    def _check_outside(self, parent: Node, directory: Entry) -> None:
+        """Raises DamagedError on a clean directory inside a clean one of the same tree: it would have no end."""
+        above: Node | None = parent
+        while above is not None and above.ino not in self.dirty:
+            if self.frozen is not None and above.ino in self.frozen.nodes:
+                return
+            if above.base == directory.tree != EMPTY_TREE:
+                raise DamagedError(f"a directory is inside itself: {directory.tree.hex()}")
+            above = self.nodes.get(above.parent)
 
     # --- changing ---
 
@@ -274,15 +290,17 @@ class Table:
 
         Rows of a generation that a crash kept from becoming a commit may hold what was removed after it was frozen.
         """
+        if self.nodes[self.root].kind is not EntryKind.DIRECTORY:
+            raise DamagedError("the root of the working tree is no directory")
         named, walk = {self.root}, [self.root]
         for parent in walk:  # grows while it is walked: from the root down
-            children = {child for child in self.nodes[parent].changes.values() if child != WHITEOUT} - named
-            if missing := {child for child in children if child not in self.nodes}:  # `-` would walk all nodes
-                raise DamagedError(
-                    f"the working tree names {len(missing)} inodes that it does not hold: {min(missing)}, ..."
-                )
-            named |= children
-            walk += children
+            for name, child in self.nodes[parent].changes.items():
+                if child == WHITEOUT:
+                    continue
+                self._check_hangs(parent, name, child)
+                if child not in named:
+                    named.add(child)
+                    walk.append(child)
         linked = {ino for ino in self.dirty if self.nodes[ino].link_id not in {b"", *self.dead_links}}
         if len({self.nodes[ino].link_id for ino in linked}) < len(linked):
             raise DamagedError("the working tree has two files of one link id")
@@ -293,8 +311,22 @@ class Table:
         for ino in self.dirty:
             if parent := self.nodes[ino].parent:
                 self._pins[parent] += 1
-            if isinstance(self.nodes[ino].content, OverlayContent):
-                self.overlaid.add(ino)
+            self._note_overlays(self.nodes[ino])
+
+    def _note_overlays(self, node: Node) -> None:
+        if isinstance(node.content, OverlayContent):
+            self.overlaid.add(node.ino)
+            if isinstance(node.content.below, OverlayContent):
+                self.stacked.add(node.ino)
+
+    def _check_hangs(self, parent: Inode, name: bytes, child: Inode) -> None:
+        """Raises DamagedError unless an inode of a row is where its own row says: so none is in itself, or twice."""
+        node = self.nodes.get(child)
+        if node is None:
+            raise DamagedError(f"the working tree names inode {child}, which it does not hold")
+        above = self.nodes[parent].kind is EntryKind.DIRECTORY
+        if not above or (not node.link_id and (node.parent, node.name) != (parent, name)):
+            raise DamagedError(f"inode {child} of the working tree hangs at a wrong place")
 
     # --- generations ---
 
@@ -302,12 +334,19 @@ class Table:
         """Bytes whose own time has not come are kept with the time at which they came."""
         for ino in self.arrivals.keys() & inodes & self.dirty:
             node = self.nodes[ino]
+            self.stamped.setdefault(ino, node.mtime_ns)
             node.mtime_ns = max(node.mtime_ns, self.arrivals.pop(ino))
+
+    def told_time(self, ino: Inode) -> int | None:
+        """The kernel has sent the time of all bytes that came; returns the one that theirs stood in for."""
+        self.arrivals.pop(ino, None)
+        return self.stamped.pop(ino, None)
 
     def freeze(self) -> Frozen:
         """Set the live generation aside and open the next. One at a time."""
         assert self.frozen is None, "BUG: a generation is frozen already"
         self.stamp(self.dirty)
+        self.stamped.clear()  # what is committed has these times
         nodes = {ino: self.nodes[ino] for ino in self.dirty if not self.nodes[ino].orphan}
         nodes.setdefault(self.root, self.nodes[self.root])
         self.frozen = Frozen(self.generation, self.root, self.base_commit, nodes, frozenset(self.dead_links))
@@ -362,8 +401,7 @@ class Table:
         self.dirty.add(ino)
         self.touched.add(ino)
         self.touched_names.update((ino, name) for name in live.changes)
-        if isinstance(live.content, OverlayContent):
-            self.overlaid.add(ino)
+        self._note_overlays(live)
 
     def rebased(self, built: Built) -> list[Node]:
         """Live directories as they will be over the new commit, for the transaction that makes it."""
@@ -395,7 +433,10 @@ class Table:
 
     def _settle(self, node: Node, live: Node | None, stored: Stored | None) -> None:
         """Put stored content in the place of frozen content."""
-        if stored is None or isinstance(node.content, StoredContent):
+        if isinstance(node.content, StoredContent):
+            node.content.added = 0
+            return
+        if stored is None:
             return
         old, settled = node.content, StoredContent(stored)
         if live is not None:

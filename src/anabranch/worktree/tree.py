@@ -40,6 +40,7 @@ class AttributeChanges:
     uid: int | None = None
     gid: int | None = None
     size: int | None = None
+    atime_ns: int | None = None
     mtime_ns: int | None = None
     ctime_ns: int | None = None
     late: bool = False
@@ -49,6 +50,10 @@ class AttributeChanges:
 def failure(code: int) -> OSError:
     """The error of a system call."""
     return OSError(code, os.strerror(code))
+
+
+def _kept_time(time_ns: int) -> int:
+    return max(-TIME_MAX, min(time_ns, TIME_MAX))
 
 
 class WorkingTree:
@@ -80,6 +85,13 @@ class WorkingTree:
         """The attributes of an inode."""
         return self.table.get(ino)
 
+    def room(self, ino: Inode) -> int:
+        """About how many bytes an inode takes: holes take none."""
+        node = self.table.get(ino)
+        if node.kind == EntryKind.FILE:
+            return node.content.room(self.sources)
+        return node.size if node.kind == EntryKind.DIRECTORY else 0
+
     def readlink(self, ino: Inode) -> bytes:
         """The target of a symbolic link."""
         node = self.table.get(ino)
@@ -108,10 +120,10 @@ class WorkingTree:
     # --- making and removing names ---
 
     @contextmanager
-    def room_for(self, names: int, inodes: int) -> Iterator[None]:
-        """Inside, so many names and new inodes can be made without an error. Raises OSError(ENOSPC)."""
+    def room_for(self, names: int, inodes: int, *, surely: bool = False) -> Iterator[None]:
+        """Inside, so many names and new inodes can be made without an error. Raises OSError(ENOSPC), see Space."""
         self._numbers.reserve(inodes)
-        with self._space.granted(names * ROW):
+        with self._space.granted(names * ROW, surely=surely):
             yield
 
     def create(
@@ -252,24 +264,38 @@ class WorkingTree:
             self._newest = max(self._newest, min(changes.mtime_ns, time.time_ns()))
         if changes.late and ino not in self.table.dirty:
             return self.table.get(ino)
+        if changes.late and (changes.ctime_ns or TIME_MAX) < self.table.get(ino).ctime_ns:
+            return self.table.get(ino)  # they were on their way while newer ones were set
+        same_size = changes == AttributeChanges(size=self.table.get(ino).size)
         if changes.size is not None:
             self._truncate(ino, changes.size)
         node = self.table.own(ino)
+        if same_size:  # the kernel keeps the times that it has, and so do we
+            return node
         now = self._now()
         if changes.mode is not None:
             node.mode = changes.mode & 0o7777
         if changes.uid is not None or changes.gid is not None:
             node.uid = node.uid if changes.uid is None else changes.uid
             node.gid = node.gid if changes.gid is None else changes.gid
-            if changes.mode is None:
-                self._drop_privileges(node)
+        if changes.atime_ns is not None:
+            node.atime_ns = _kept_time(changes.atime_ns)
         if changes.mtime_ns is not None:
-            node.mtime_ns = max(-TIME_MAX, min(changes.mtime_ns, TIME_MAX))
-            self.table.arrivals.pop(ino, None)
+            node.mtime_ns = _kept_time(changes.mtime_ns)
+            self.table.told_time(ino)
         elif changes.size is not None:
             node.mtime_ns = now
         node.ctime_ns = changes.ctime_ns if changes.ctime_ns is not None else now
         return node
+
+    def empty(self, ino: Inode, uid: int) -> None:
+        """What opening with O_TRUNC does: all else that clears set-uid and set-gid bits the kernel does by itself."""
+        mode = self.table.get(ino).mode
+        if uid != 0:
+            mode &= ~stat.S_ISUID
+            if mode & stat.S_IXGRP:
+                mode &= ~stat.S_ISGID
+        self.setattr(ino, AttributeChanges(size=0, mode=mode))
 
     def xattrs(self, ino: Inode) -> Values:
         """The extended attributes of an inode."""
@@ -307,12 +333,13 @@ class WorkingTree:
             self.table.arrivals[ino] = self._now()
         else:
             node.mtime_ns = node.ctime_ns = self._now()
-        self._drop_privileges(node)
         return len(data)
 
     def flushed(self, ino: Inode) -> None:
         """A descriptor was closed: the kernel has sent the times of all that was written, if they changed."""
-        self.table.arrivals.pop(ino, None)
+        before = self.table.told_time(ino)
+        if before is not None and ino in self.table.dirty:
+            self.table.own(ino).mtime_ns = before
 
     def _truncate(self, ino: Inode, size: int) -> None:
         node = self.table.get(ino)
@@ -332,7 +359,6 @@ class WorkingTree:
             self._space.pending += cost
             node = self.table.own(ino)
         node.size = size
-        self._drop_privileges(node)
 
     def _in_memory(self, ino: Inode, end: int) -> int:
         """About how many bytes a change up to `end` adds to what is in memory, and in no row: for small files only."""
@@ -372,18 +398,32 @@ class WorkingTree:
 
     def _overlay(self, old: MemoryContent) -> OverlayContent:
         """Move content that grows too large for memory into an overlay file."""
-        content = OverlayContent(self.sources.overlays.create(), self.table.generation, size=0)
-        if old.size:
-            content.write(self.sources.overlays, 0, bytes(old.data))
+        overlays = self.sources.overlays
+        content = OverlayContent(overlays.create(), self.table.generation, size=0)
+        try:
+            if old.size:
+                content.write(overlays, 0, bytes(old.data))
+        except OSError:
+            overlays.remove(content.number)
+            raise
         return content
 
-    @staticmethod
-    def _drop_privileges(node: Node) -> None:
-        """Writing, truncating and changing owner clear set-uid, and set-gid of what the group may execute."""
-        if node.kind != EntryKind.DIRECTORY and node.mode & (stat.S_ISUID | stat.S_ISGID):
-            node.mode &= ~stat.S_ISUID
-            if node.mode & stat.S_IXGRP:
-                node.mode &= ~stat.S_ISGID
+    def flatten(self) -> None:
+        """Before a freeze, when nothing is frozen: make one of overlays that lie on each other. Each commit that is not
+        made would add one else, and in the end they could not be kept. Raises OSError.
+        """
+        for ino in sorted(self.table.stacked):
+            node = self.table.nodes.get(ino)
+            if node is not None and ino in self.table.dirty and isinstance(node.content, OverlayContent):
+                self._flatten(node, node.content)
+            self.table.stacked.discard(ino)
+
+    def _flatten(self, node: Node, above: OverlayContent) -> None:
+        while isinstance(below := above.below, OverlayContent):
+            below.become(above, self.sources.overlays)
+            self.table.doomed[above.number] = above.segments
+            self.table.touched.add(node.ino)
+            node.content = above = below
 
     # --- helpers ---
 

@@ -29,6 +29,8 @@ Row = tuple[bytes, bytes]
 """A key, and a value as encoded MessagePack."""
 
 MAX_LEVEL = 32
+MAX_BYTES = 64 * 1024
+"""Of a node: a writer's are much smaller, and what is decoded takes many times as much memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,8 @@ def encode_node(level: int, rows: Sequence[Row]) -> bytes:
 
 def decode_node(shape: Shape[P], raw: bytes, what: str) -> Node[P]:
     """A node from its canonical bytes. Raises DamagedError, naming what they were to be."""
+    if len(raw) > MAX_BYTES:
+        raise DamagedError(f"{what} is too long")
     level, rows = _CODEC.decode(raw, what)
     if not 0 <= level <= MAX_LEVEL or (level and not rows):
         raise DamagedError(f"{what} has a wrong shape")
@@ -127,12 +131,14 @@ def _node(shape: Shape[P], level: int, rows: Sequence[Row]) -> Node[P]:
 class NodeStore(Generic[P]):
     """Nodes of one sort by id, with a bounded cache of decoded ones. Safe for use by several threads."""
 
-    def __init__(self, objects: ObjectStore, kind: Kind, shape: Shape[P], cache: int = 4096) -> None:
+    def __init__(self, objects: ObjectStore, kind: Kind, shape: Shape[P], cache: int = 256 * 1024) -> None:
+        """`cache` is how many rows are kept: nodes are small, but need not be."""
         self.shape = shape
         self._objects = objects
         self._kind = kind
         self._limit = cache
         self._cache: OrderedDict[ObjectId, Node[P]] = OrderedDict()
+        self._cached = 0
         self._lock = threading.Lock()
         self.reads = 0
         """Nodes looked at, whether they were in the cache or not. With `writes`, what an operation costs."""
@@ -152,9 +158,11 @@ class NodeStore(Generic[P]):
 
     def _keep(self, identity: ObjectId, node: Node[P]) -> None:
         with self._lock:
+            if identity not in self._cache:
+                self._cached += len(node.rows) + 1
             self._cache[identity] = node
-            if len(self._cache) > self._limit:
-                self._cache.popitem(last=False)
+            while self._cached > self._limit:
+                self._cached -= len(self._cache.popitem(last=False)[1].rows) + 1
 
     def child(self, node: Node[P], index: int) -> Node[P]:
         """A child, which must be exactly one level down: so a circle of nodes cannot be entered.

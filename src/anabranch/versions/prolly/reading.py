@@ -58,16 +58,16 @@ def diff(nodes: NodeStore[P], old: ObjectId, new: ObjectId) -> Iterator[Change[P
     return _pair(_rows(nodes, left), _rows(nodes, right))
 
 
-_Place = tuple[P, ObjectId]
-"""A node that is not yet read: the position before it, and its id."""
+_Place = tuple[P, ObjectId, P | None]
+"""A node that is not yet read: the position before it, its id, and where it ends in itself; None of a root."""
 
 
 def _differing(nodes: NodeStore[P], old: ObjectId, new: ObjectId) -> tuple[list[_Place[P]], list[_Place[P]]]:
     """The leaves in which two trees differ: open the highest nodes on both sides, drop what both have."""
     if old == new:
         return [], []
-    left: list[_Place[P]] = [(nodes.shape.origin, old)]
-    right: list[_Place[P]] = [(nodes.shape.origin, new)]
+    left: list[_Place[P]] = [(nodes.shape.origin, old, None)]
+    right: list[_Place[P]] = [(nodes.shape.origin, new, None)]
     high, low = nodes.get(old).level, nodes.get(new).level
     while True:
         if high == low:
@@ -87,28 +87,36 @@ def _without_common(
     if anchored:
         places = set(left) & set(right)
         return [place for place in left if place not in places], [place for place in right if place not in places]
-    one, other = ({identity for _, identity in places} for places in (left, right))
+    one, other = ({identity for _, identity, _ in places} for places in (left, right))
     return [place for place in left if place[1] not in other], [place for place in right if place[1] not in one]
 
 
 def _opened(nodes: NodeStore[P], places: list[_Place[P]], level: int) -> list[_Place[P]]:
     """The children of nodes that are all to be at one level above the leaves."""
     opened: list[_Place[P]] = []
-    for base, identity in places:
-        node = nodes.get(identity)
-        if node.level != level:
-            raise DamagedError(f"node {identity.hex()} stands at a wrong place")
-        starts = [base, *nodes.shape.all_absolute(base, node.positions[:-1])]
-        opened += zip(starts, node.children, strict=True)
+    shape = nodes.shape
+    for place in places:
+        node, base = _at(nodes, place, level), place[0]
+        starts = [shape.origin, *node.positions[:-1]]
+        ends = [shape.relative(start, end) for start, end in zip(starts, node.positions, strict=True)]
+        starts = [base, *shape.all_absolute(base, node.positions[:-1])]
+        opened += zip(starts, node.children, ends, strict=True)
     return opened
 
 
+def _at(nodes: NodeStore[P], place: _Place[P], level: int) -> Node[P]:
+    """The node of a place, which must be one of that level and end where the row said that named it."""
+    _, identity, end = place
+    node = nodes.get(identity)
+    if node.level != level or (end is not None and node.positions[-1:] != [end]):
+        raise DamagedError(f"node {identity.hex()} stands at a wrong place")
+    return node
+
+
 def _rows(nodes: NodeStore[P], leaves: Iterable[_Place[P]]) -> Iterator[tuple[P, Row]]:
-    for base, identity in leaves:
-        leaf = nodes.get(identity)
-        if leaf.level:
-            raise DamagedError(f"node {identity.hex()} stands at a wrong place")
-        yield from zip(nodes.shape.all_absolute(base, leaf.positions), leaf.rows, strict=True)
+    for place in leaves:
+        leaf = _at(nodes, place, 0)
+        yield from zip(nodes.shape.all_absolute(place[0], leaf.positions), leaf.rows, strict=True)
 
 
 def _pair(old: Iterator[tuple[P, Row]], new: Iterator[tuple[P, Row]]) -> Iterator[Change[P]]:

@@ -1,0 +1,1 @@
+"""Tables on a disk, row by row: what differs between two, and merging two with what both came from."""

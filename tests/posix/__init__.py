@@ -1,0 +1,1 @@
+"""Random calls on two filesystems by several processes, compared step by step."""

@@ -286,6 +286,25 @@ def test_until_it_is_written_again_each_fsync_of_what_had_no_room_fails_and_so_d
     assert (mount.commit("all of it") / "large").read_bytes() == data
 
 
+def test_a_commit_goes_on_as_soon_as_what_had_no_room_is_closed_p45_p76(mount: Mount, disk: Disk):
+    """Whether or not the kernel has let go of the file: somebody may know it without having it open."""
+    with (mount.main / "large").open("wb", buffering=0) as file:
+        write_too_much(file, disk)
+        known = os.open(mount.main / "large", os.O_PATH)
+    mount.commit("what was kept")
+    os.close(known)
+
+
+def test_under_no_name_is_shown_what_had_no_room_once_the_file_is_closed_p45_p76(mount: Mount, disk: Disk):
+    names = [mount.main / f"name {number}" for number in range(3)]
+    with names[0].open("wb", buffering=0) as file:
+        for name in names[1:]:
+            name.hardlink_to(names[0])
+        data = write_too_much(file, disk)
+        assert {name.stat().st_size for name in names} == {len(data)}
+    wait_for(lambda: all(name.stat().st_size < len(data) for name in names), "the kernel to let go of the file")
+
+
 @pytest.mark.parametrize("cut", [False, True], ids=["closed", "cut off"])
 def test_what_had_no_room_is_not_shown_once_the_file_is_closed_or_cut_off_p45_p76(mount: Mount, disk: Disk, cut: bool):
     large = mount.main / "large"

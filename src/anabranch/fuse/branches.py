@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Iterable, Mapping
 
+from anabranch.errors import AnabranchError
 from anabranch.fuse.areas import FOREVER, ROOT, Area, Found, Item
 from anabranch.fuse.control import ControlArea
 from anabranch.ids import CONTROL_NAME, ObjectId
@@ -48,10 +49,12 @@ class BranchArea(Area):
             ino = node.parent
         return b"/".join((self.branch.name.encode(), *reversed(names)))
 
-    def place(self, ino: Inode) -> tuple[Inode, bytes] | None:
-        """The directory and the name of a file; None where it has several, or none any more."""
-        node = self.tree.table.nodes.get(ino)
-        return (node.parent, node.name) if node is not None and node.parent else None
+    def leads(self, parent: Inode, name: bytes, ino: Inode) -> bool:
+        """Whether a name is this file's."""
+        try:
+            return self.tree.lookup(parent, name).ino == ino
+        except (OSError, AnabranchError):
+            return False
 
     def absence(self, parent: Inode) -> float:
         return FOREVER  # whatever makes a name without the kernel tells it

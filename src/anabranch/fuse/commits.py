@@ -250,7 +250,7 @@ class Committer:
         """Raises RefusedError when programs have written more to a file than could be kept: they still see it."""
         for ino, error in self._refused:
             node = area.tree.table.nodes.get(ino)
-            if node is None or node.orphan:
+            if node is None or node.orphan or not self._handles.is_open(ino):
                 continue
             path = self._handles.path(ino).partition(b"/")[2]
             if paths is None or any(is_below(path, top) for top in paths):

@@ -87,6 +87,8 @@ class Handles:
         self._known: dict[Inode, tuple[Area, int]] = {}
         self._places: dict[Inode, Place] = {}
         """Where the kernel met files, those that it met last at the end."""
+        self._other_places: dict[Inode, set[Place]] = {}
+        """Where else it met those of several names, or of names that were to be taken back while they were open."""
         self.too_many = trio.Event()
         """Set when more files are known than should be."""
 
@@ -123,9 +125,10 @@ class Handles:
         place = self._places.get(ino)
         return b"inode %d" % ino if place is None else self.path_of(*place)
 
-    def place(self, ino: Inode) -> Place | None:
-        """Where the kernel met a file, unless its name was taken back."""
-        return self._places.get(ino)
+    def places(self, ino: Inode) -> set[Place]:
+        """Where the kernel met a file; some may have been removed since."""
+        last, others = self._places.get(ino), self._other_places.get(ino, set())
+        return others if last is None else others | {last}
 
     def path_of(self, parent: Inode, name: bytes) -> bytes:
         """The path of a name in a directory."""
@@ -135,8 +138,7 @@ class Handles:
     def remember(self, ino: Inode, area: Area, place: Place | None) -> None:
         """The kernel got the inode once more; a file under this name."""
         if place is not None:
-            self._places.pop(ino, None)
-            self._places[ino] = place
+            self._meet(ino, place)
             if len(self._places) > self._limit:
                 self.too_many.set()
         known = self._known.get(ino)
@@ -144,9 +146,17 @@ class Handles:
         if known is None:
             area.remembered(ino)
 
+    def _meet(self, ino: Inode, place: Place) -> None:
+        before = self._places.pop(ino, None)
+        self._places[ino] = place
+        if before is not None and before != place:
+            self._other_places.setdefault(ino, set()).add(before)
+
     def moved(self, ino: Inode, place: Place) -> None:
         """What the kernel knows has another name: at the old one there may be something else soon."""
-        if ino in self._places:
+        if ino in self._other_places:
+            self._meet(ino, place)
+        elif ino in self._places:
             self._places[ino] = place
 
     def forget(self, ino: Inode, times: int) -> None:
@@ -160,6 +170,7 @@ class Handles:
         else:
             del self._known[ino]
             self._places.pop(ino, None)
+            self._other_places.pop(ino, None)
             area.forgotten(ino)
 
     def cold(self) -> list[Place]:
@@ -169,8 +180,14 @@ class Handles:
             self.too_many = trio.Event()
             return []
         opened = {handle.ino for handle in self._files.values()}
-        oldest = list(islice(self._places, excess))
-        return [place for ino in oldest if (place := self._places.pop(ino)) and ino not in opened]
+        cold = []
+        for ino in list(islice(self._places, excess)):
+            place = self._places.pop(ino)
+            if ino in opened:
+                self._other_places.setdefault(ino, set()).add(place)
+            else:
+                cold.append(place)
+        return cold
 
     def open(self, area: Area, ino: Inode, caller: Caller, *, writable: bool) -> Handle:
         """Open a file."""

@@ -388,10 +388,9 @@ class Operations:
         """Have the kernel let go of a file of which it shows more, and so whoever looks next sees what was kept."""
         async with self._evicting:
             area = self.handles.area(ino)
-            place = area.place(ino) if isinstance(area, BranchArea) else None
-            place = place or self.handles.place(ino)  # of hard links, the one that the kernel met
-            if place is not None and not self._ending:
-                await trio.to_thread.run_sync(self._drop_names, [place], limiter=self._dropper)
+            if isinstance(area, BranchArea):
+                places = [place for place in self.handles.places(ino) if area.leads(*place, ino)]
+                await trio.to_thread.run_sync(self._drop_names, places, limiter=self._dropper)
 
     def last_instant(self) -> AbstractAsyncContextManager[None]:
         """Committer.last_instant of every branch."""

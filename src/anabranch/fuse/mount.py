@@ -162,7 +162,7 @@ async def _main(repository: Repository, mount_point: Path, ready: Callable[[], N
                 nursery.start_soon(for_ever, operations.saver.settle_idle)
                 nursery.start_soon(for_ever, operations.saver.keep_copies)
                 nursery.start_soon(for_ever, operations.committer.launder_often)
-                nursery.start_soon(for_ever, operations.evict)
+                nursery.start_soon(for_ever, operations.eviction.of_cold)
                 nursery.start_soon(_stop_on_signal, operations, server, mount_point)
                 nursery.start_soon(_announce, operations, mount_point, ready)
                 await pyfuse.serve()
@@ -218,7 +218,7 @@ async def _end(operations: Operations, server: Server, mount_point: Path) -> Non
     await operations.committer.end()
     with trio.move_on_after(END_WITHIN) as limit:
         await trio.to_thread.run_sync(server.close, abandon_on_cancel=True)
-        await operations.stop_evicting()
+        await operations.eviction.stop()
     async with operations.last_instant():
         pyfuse.stop()
     await trio.sleep(0 if limit.cancelled_caught else END_WITHIN)

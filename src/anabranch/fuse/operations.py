@@ -5,12 +5,10 @@ Code between two awaits is a critical section. An answer with attributes is made
 """
 
 import errno
-import logging
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import TypeVar
 
 import trio
 
@@ -22,7 +20,9 @@ from anabranch.fuse.branches import BranchArea
 from anabranch.fuse.chores import once
 from anabranch.fuse.commits import Committer, Kernel
 from anabranch.fuse.control import COMMIT, DISCARD, RESTORE, UNDERTAKINGS, ControlArea
-from anabranch.fuse.handles import Caller, Handle, Handles, Listing, Place, Writer
+from anabranch.fuse.eviction import Eviction
+from anabranch.fuse.handles import Caller, Handle, Handles, Listing, Writer
+from anabranch.fuse.loading import Loading
 from anabranch.fuse.merges import Merging
 from anabranch.fuse.messages import Message
 from anabranch.fuse.outcomes import Outcome
@@ -33,9 +33,8 @@ from anabranch.fuse.refused import Refused
 from anabranch.fuse.restores import Restoring
 from anabranch.fuse.roots import RootArea
 from anabranch.fuse.saver import Saver
-from anabranch.ids import ObjectId, RefName
+from anabranch.ids import RefName
 from anabranch.repo import Repository
-from anabranch.versions.contents import NotLoaded
 from anabranch.versions.objects import EntryKind
 from anabranch.versions.refs import Who
 from anabranch.versions.trees import Version
@@ -43,18 +42,6 @@ from anabranch.versions.xattrs import check_name
 from anabranch.worktree.inodes import Inode, kind_of_mode
 from anabranch.worktree.restore import Restored, Stale
 from anabranch.worktree.tree import RENAME_EXCHANGE, AttributeChanges, failure
-
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-LARGE_READ = 64 * 1024
-"""Reads of so many bytes come from the kernel's read-ahead, so the file is being read in order."""
-AHEAD = 4 * 1024 * 1024
-"""How far ahead of such reads chunks are loaded, in bytes: decoding takes 1 to 3 ms a MiB."""
-AHEAD_STEP = 1024 * 1024
-LOADERS = 16
-"""Requests that wait for chunks at once; what each loads fits into the cache beside the others'."""
 
 
 class Operations:
@@ -80,11 +67,8 @@ class Operations:
             DISCARD: partial(Restoring, repository, self.restore, DISCARD),
             **{name: partial(Merging, repository, self.outside.move, name) for name in UNDERTAKINGS},
         }
-        self._loading = trio.Semaphore(LOADERS)
-        self._evicting = trio.Semaphore(1)
-        self._dropper = trio.CapacityLimiter(1)
-        self._ending = False
-        self._loaders = trio.CapacityLimiter(2 * LOADERS)
+        self._loading = Loading(repository, nursery)
+        self.eviction = Eviction(kernel, self.handles)
 
     # --- looking ---
 
@@ -243,7 +227,7 @@ class Operations:
         truncate = bool(flags & os.O_TRUNC)
         if writing and not truncate:  # truncating waits for nobody: its pages are locked, laundering would wait for it
             await self.committer.passage(area)
-        await self._with_chunks(lambda: area.open(ino, writing=writing, truncate=truncate, uid=caller.uid))
+        await self._loading.with_chunks(lambda: area.open(ino, writing=writing, truncate=truncate, uid=caller.uid))
         if truncate:
             self.refused.truncated(ino, 0)
         return self.handles.open(area, ino, caller, writable=writing).number, False
@@ -262,58 +246,11 @@ class Operations:
         handle = self.handles.file(number)
         if isinstance(handle.area, ControlArea):
             return bytes(handle.text[offset : offset + length])
-        area, ino = handle.area, handle.ino
-        while True:
-            try:
-                data = area.read(ino, offset, length)
-                break
-            except NotLoaded as missing:
-                if handle.loading is None:
-                    await self._loaded(missing)
-                else:
-                    await handle.loading.wait()
-        if length >= LARGE_READ:
-            self._read_ahead(handle, offset + length)
-        return data
+        return await self._loading.read(handle, offset, length)
 
     async def read_path(self, branch: RefName, path: bytes, offset: int, length: int) -> bytes:
         """Repository.read_working, while others are served."""
-        return await self._with_chunks(lambda: self.repository.read_loaded(branch, path, offset, length))
-
-    def _read_ahead(self, handle: Handle, offset: int) -> None:
-        """Have the next chunks loaded while the kernel and the program are busy with these."""
-        if not offset <= handle.ahead <= offset + 2 * AHEAD:
-            handle.ahead = offset
-        handle.wanted = offset + AHEAD
-        if handle.loading is None and handle.ahead < handle.wanted:
-            handle.loading = trio.Event()
-            self._nursery.start_soon(once, self._load_ahead, handle, handle.loading)
-
-    async def _load_ahead(self, handle: Handle, loading: trio.Event) -> None:
-        """Step by step, so that who waits for the first chunks need not wait for the last; each step by two workers,
-        whose decoding runs beside each other.
-        """
-        try:
-            while handle.ahead < handle.wanted:
-                chunks = handle.area.missing(handle.ino, handle.ahead, AHEAD_STEP)
-                handle.ahead += AHEAD_STEP
-                if chunks:
-                    async with trio.open_nursery() as both:
-                        both.start_soon(self._load_early, chunks[::2])
-                        both.start_soon(self._load_early, chunks[1::2])
-                    loading.set()
-                    loading = handle.loading = trio.Event()
-        except (AnabranchError, OSError) as error:
-            log.warning("reading ahead ended: %s", error)  # whoever reads there will be told
-        finally:
-            handle.loading = None
-            loading.set()
-
-    async def _load_early(self, chunks: list[ObjectId]) -> None:
-        try:
-            await trio.to_thread.run_sync(self._load, chunks, limiter=self._loaders)
-        except (AnabranchError, OSError) as error:
-            log.warning("reading ahead failed: %s", error)  # whoever reads there will be told
+        return await self._loading.with_chunks(lambda: self.repository.read_loaded(branch, path, offset, length))
 
     async def write(self, number: int, offset: int, data: bytes) -> int:
         """Write into an open file."""
@@ -322,7 +259,7 @@ class Operations:
             return await handle.writer.write(data)
         area, ino = handle.area, handle.ino
         try:
-            written = await self._with_chunks(lambda: area.write(ino, offset, data))
+            written = await self._loading.with_chunks(lambda: area.write(ino, offset, data))
         except (OSError, AnabranchError) as error:
             self.refused.note(ino, offset, len(data), error, show_path(self.handles.path(ino)))
             raise
@@ -335,7 +272,7 @@ class Operations:
         of_program = changes.mode is not None or changes.uid is not None or changes.gid is not None
         if of_program and changes.size is None:  # a size (with the mode, where that has set-uid) and the kernel's own
             await self.committer.passage(area)  # times never wait: laundering would wait for them
-        found = await self._with_chunks(lambda: area.setattr(ino, changes))
+        found = await self._loading.with_chunks(lambda: area.setattr(ino, changes))
         if changes.size is not None:
             self.refused.truncated(ino, changes.size)
         return found._replace(attribute_timeout=NEVER) if self.committer.holds(area) else found
@@ -382,15 +319,7 @@ class Operations:
         if handle.writer is not None:
             handle.writer.release()
         if handle.ino in self.refused and not self.handles.is_open(handle.ino):
-            self._nursery.start_soon(once, self._show_what_there_is, handle.ino)
-
-    async def _show_what_there_is(self, ino: Inode) -> None:
-        """Have the kernel let go of a file of which it shows more, and so whoever looks next sees what was kept."""
-        async with self._evicting:
-            area = self.handles.area(ino)
-            if isinstance(area, BranchArea):
-                places = [place for place in self.handles.places(ino) if area.leads(*place, ino)]
-                await trio.to_thread.run_sync(self._drop_names, places, limiter=self._dropper)
+            self._nursery.start_soon(once, self.eviction.of_file, handle.ino)
 
     def last_instant(self) -> AbstractAsyncContextManager[None]:
         """Committer.last_instant of every branch."""
@@ -400,26 +329,6 @@ class Operations:
         """The areas of the branches that somebody has looked at, by name."""
         names = [branch.name.encode() for branch in self.repository.branch_names()]
         return [area for name in names if (area := self.root.open_branch(name))]
-
-    async def evict(self) -> None:
-        """Take files from the kernel that it met long ago, for ever: what it knows costs memory here."""
-        while True:
-            await self.handles.too_many.wait()
-            async with self._evicting:
-                cold = self.handles.cold()
-                await trio.to_thread.run_sync(self._drop_names, cold, limiter=self._dropper)
-            await trio.sleep(0)
-
-    def _drop_names(self, places: list[Place]) -> None:
-        for parent, name in places:
-            if self._ending:
-                return
-            self._kernel.drop_name(parent, name)
-
-    async def stop_evicting(self) -> None:
-        """Evict no more, ever; returns when nothing is being evicted."""
-        self._ending = True
-        await self._evicting.acquire()
 
     # --- helpers ---
 
@@ -441,18 +350,3 @@ class Operations:
         is_directory = found.attributes.kind == EntryKind.DIRECTORY
         self.handles.remember(found.attributes.ino, found.area, None if is_directory else (parent, name))
         return found
-
-    async def _with_chunks(self, call: Callable[[], T]) -> T:
-        """Call; while chunks are missing, have them loaded and call again."""
-        while True:
-            try:
-                return call()
-            except NotLoaded as missing:
-                await self._loaded(missing)
-
-    async def _loaded(self, missing: NotLoaded) -> None:
-        async with self._loading:
-            await trio.to_thread.run_sync(self._load, missing.chunks, limiter=self._loaders)
-
-    def _load(self, chunks: list[ObjectId]) -> None:
-        self.repository.contents.load(chunks)

@@ -376,8 +376,9 @@ def test_conflicts_are_resolved_by_rules_then_by_a_strategy_p98(parted: Mount, b
     (beside / "mine").write_bytes(OTHER)
     words = ["--resolve", "d/**=theirs", "--resolve", "b=base", "--resolve", f"small={beside / 'mine'}"]
     assert ana(parted, "merge", "exp", *words).returncode == 3
-    dry = ana(parted, "merge", "exp", *words, "--strategy", "ours", "--dry-run")
+    dry = ana(parted, "merge", "exp", *words, "--resolve", "larg=theirs", "--strategy", "ours", "--dry-run")
     assert dry.returncode == 0
+    assert dry.stderr == "ana: --resolve larg=theirs matches none of the conflicts\n"
     assert version(parted) == "main@2"
     done(ana(parted, "merge", "exp", *words, "--strategy", "ours"))
     held = {name: (parted.main / name).read_bytes() for name in ("small", "d/a", "linked", "large", "d/e/b")}

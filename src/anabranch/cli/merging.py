@@ -209,6 +209,8 @@ class _How:
     note: Note
     dry: bool
     as_json: bool
+    resolution: Resolution | None = None
+    """What resolved the conflicts, when it is done."""
     tables: TableMerging | None = None
     """What merged the tables, when it is done."""
 
@@ -222,7 +224,8 @@ class _How:
 
             def resolving(core: Repository) -> Resolution:
                 self.tables = tables and tables(core)
-                return Resolution(core, self.strategy, self.rules, self.tables)
+                self.resolution = Resolution(core, self.strategy, self.rules, self.tables)
+                return self.resolution
 
             undertaking = Undertaking(where.path, branch, source, make, resolving, self.note)
             if self.dry:
@@ -244,6 +247,8 @@ class _How:
             else:
                 done = report_merging.moved_text(proposal.operation, proposal.source, moved, proposal.changes)
                 show(tint_versions(done))
+        for rule in self.resolution.idle if self.resolution else ():
+            complain(f"--resolve {rule.glob}={rule.choice} matches none of the conflicts")
         if proposal.merged.conflicts:
             error = conflicted(proposal)
             complain(error.message, error.hint)

@@ -62,6 +62,15 @@ class Resolution:
     tables: Callable[[Conflict], Entry | None] | None = None
     """Merges tables row by row, where nobody has said anything else of their paths."""
     _specs: "list[GitIgnoreSpec]" = field(default_factory=list)
+    _matched: set[int] | None = None
+    """Which rules matched a conflict; None: there was none to match."""
+
+    @property
+    def idle(self) -> list[Rule]:
+        """The rules that matched none of the conflicts, if there were any: perhaps they were meant to."""
+        if self._matched is None:
+            return []
+        return [rule for number, rule in enumerate(self.rules) if number not in self._matched]
 
     def __call__(self, conflict: Conflict) -> Chosen | None:
         """What becomes of a conflict; None if nobody has said."""
@@ -82,8 +91,9 @@ class Resolution:
             self._specs = [GitIgnoreSpec.from_lines([rule.glob]) for rule in self.rules]
         is_directory = any(side and side.kind is EntryKind.DIRECTORY for side in (conflict.ours, conflict.theirs))
         text = (conflict.path or _ROOT).decode(errors="surrogateescape") + "/" * is_directory
-        matching = (rule.choice for rule, spec in zip(self.rules, self._specs, strict=True) if spec.match_file(text))
-        return next(iter(reversed(list(matching))), None)
+        matching = [number for number, spec in enumerate(self._specs) if spec.match_file(text)]
+        self._matched = (self._matched or set()).union(matching)
+        return self.rules[matching[-1]].choice if matching else None
 
     def _taken(self, file: Path, conflict: Conflict) -> Entry | None:
         """A file of this machine, with the attributes that the path has on a side that has one."""

@@ -23,6 +23,7 @@ from anabranch.store.volumes import BLOCK, Volumes
 from anabranch.testing import consistency
 from anabranch.transfer import copying
 from anabranch.transfer.backup import MARK, BackedUp, Backup, Mark, make_place
+from anabranch.worktree.content import MemoryContent
 from anabranch.worktree.pins import BEFORE, OverlayPin, put_aside
 from tests.harness import verify
 from tests.unit.helpers import SEARCH, WHO, Branch, make_repository, random_bytes
@@ -398,7 +399,10 @@ def test_what_was_not_committed_in_a_backup_is_given_up_by_the_next(main: Branch
     with opened(copy) as kept:
         kept.write("a", b"theirs")
         kept.write("b", random_bytes(2, LARGE))
-    back_up(main.repository, copy)
+        kept.repository.ingest(lambda: None).run(MemoryContent(random_bytes(3, LARGE), 1))  # as a mount does, ahead
+        kept.repository.objects.flush()
+        assert set(kept.repository.meta.scan(OBJECTS)) - set(main.repository.meta.scan(OBJECTS))
+    assert not back_up(main.repository, copy).damaged
     with opened(copy) as kept:
         assert kept.names() == ["a"]
         assert kept.read("a") == random_bytes(1, LARGE)
@@ -554,17 +558,19 @@ def test_rows_that_a_damaged_page_took_from_the_source_stay_in_the_backup(main: 
     main.commit()
     back_up(main.repository, copy)
     with Repository(copy) as kept:
-        tree = kept.version(kept.resolve("main").id).at(b"d").tree
-        record = kept.meta.get(OBJECTS, tree)
-    assert record is not None
+        name = kept.resolve("main")
+        lost = [name.id, name.commit.root.tree, kept.version(name.id).at(b"d").tree]
+        records = [kept.meta.get(OBJECTS, identity) or b"" for identity in lost]
     with main.repository.meta.write() as batch:
-        batch.delete(OBJECTS, tree)
+        for identity in lost:  # each is named by the one before
+            batch.delete(OBJECTS, identity)
     done = back_up(main.repository, copy)
-    assert any(tree.hex() in line for line in done.damaged)
+    assert all(any(identity.hex() in line for line in done.damaged) for identity in lost)
     with Repository(copy) as kept:
-        assert kept.meta.get(OBJECTS, tree) == record
+        assert [kept.meta.get(OBJECTS, identity) for identity in lost] == records
     with main.repository.meta.write() as batch:
-        batch.put(OBJECTS, tree, record)
+        for identity, record in zip(lost, records, strict=True):
+            batch.put(OBJECTS, identity, record)
 
 
 @pytest.mark.parametrize("name", ["arrived", "incoming", "daily", "damaged"])

@@ -6,17 +6,18 @@ What is damaged in the source is named and left out; all else is copied. Nothing
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
 from anabranch.errors import DamagedError
-from anabranch.ids import ID_SIZE
+from anabranch.ids import ID_SIZE, ObjectId
 from anabranch.store.chunks import ChunkStore
 from anabranch.store.env import Environment
 from anabranch.store.layout import Layout
 from anabranch.store.meta import LOGS, OBJECTS, TABLES, check_row, damaged_rows
+from anabranch.store.records import kind_of, unframe
 from anabranch.store.reindex import Damage, walk
 from anabranch.store.scan import Found
 from anabranch.store.volumes import LOG_MAX, Place, Volumes
@@ -184,7 +185,7 @@ def mend_rows(meta: Environment, before: Environment | None) -> list[str]:
                 said.append(why)
                 damaged.add((table, key))
     if before is not None:
-        for table in (OBJECTS, LOGS):
+        for table in (LOGS, OBJECTS):
             said += _filled_in(meta, before, table, damaged)
     return said
 
@@ -192,12 +193,66 @@ def mend_rows(meta: Environment, before: Environment | None) -> list[str]:
 def _filled_in(
     meta: Environment, before: Environment, table: str, damaged: set[tuple[str, bytes | None]]
 ) -> Iterator[str]:
-    """Put the intact rows of `before` for those that are damaged, or are not there."""
+    """Put the intact rows of `before` for those that are damaged, or are lost."""
+    missing: dict[bytes, bytes] = {}
     for key, old in before.scan(table):
-        missing = meta.get(table, key) is None
-        if missing or (table, key) in damaged:
-            with contextlib.suppress(DamagedError), meta.write() as batch:
-                check_row(table, key, old)
-                batch.put(table, key, old)
-                if missing:
-                    yield f"a row of {table} is lost, and stays as the backup has it: {key.hex()}"
+        if (table, key) in damaged:
+            _put_intact(meta, table, key, old)
+        elif meta.get(table, key) is None:
+            missing[key] = old
+    for key in _named(meta, missing) if table == OBJECTS else missing:
+        if _put_intact(meta, table, key, missing[key]):
+            yield f"a row of {table} is lost, and stays as the backup has it: {key.hex()}"
+
+
+def _put_intact(meta: Environment, table: str, key: bytes, row: bytes) -> bool:
+    try:
+        check_row(table, key, row)
+    except DamagedError:
+        return False
+    with meta.write() as batch:
+        batch.put(table, key, row)
+    return True
+
+
+def _named(meta: Environment, missing: Mapping[bytes, bytes]) -> list[bytes]:
+    """Those of the missing objects that something names. The others are no loss: whoever has had the backup mounted
+    has stored them there. An id is a hash: bytes that look like one are one.
+    """
+    found: dict[bytes, None] = {}
+
+    def look(data: bytes) -> list[bytes]:
+        new = [key for key in missing if key not in found and key in data]
+        found.update(dict.fromkeys(new))
+        return new
+
+    for data in _contents(meta) if missing else ():
+        look(data)
+    todo = list(found)
+    while todo:
+        key = todo.pop()
+        todo += look(_content(OBJECTS, key, missing[key]))
+    return list(found)
+
+
+def _contents(meta: Environment) -> Iterator[bytes]:
+    """What all rows hold, in pieces."""
+    rows, size = [], 0
+    for table in TABLES:
+        for key, row in meta.scan(table):
+            rows.append(_content(table, key, row))
+            size += len(rows[-1])
+            if size >= _PIECE:
+                yield b"".join(rows)
+                rows, size = [], 0
+    yield b"".join(rows)
+
+
+def _content(table: str, key: bytes, row: bytes) -> bytes:
+    if table != OBJECTS:
+        return row
+    identity = ObjectId(key)
+    try:
+        return unframe(kind_of(identity, row), identity, row)
+    except DamagedError:
+        return b""

@@ -194,7 +194,7 @@ class History:
 
         With `recursive`, all files below a directory. Raises NotFoundError, and UsageError on a path through a file.
         """
-        names = Naming(self.refs, version.name)
+        names = Naming(self.refs, version.name, first=True)  # a reset makes no change newer than it was
         known: dict[ObjectId, VersionName] = {}
         for found in blame(self.trees, self._commit_at, version.id, path, recursive=recursive):
             if found.id not in known:

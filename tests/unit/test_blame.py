@@ -335,3 +335,5 @@ def test_a_blame_names_versions_and_tells_what_is_not_there(main: Branch) -> Non
         with pytest.raises(error):
             list(repository.blame(repository.resolve(MAIN), path))
     assert list(repository.blame(repository.resolve("main@0"), b"")) == []
+    advance(main, repository.resolve("main@1").id)
+    assert [str(each.version) for each in repository.blame(repository.resolve("main@3"), b"raw")] == ["main@1"]

@@ -22,10 +22,11 @@ class Named(NamedTuple):
 
 
 class _Holds(NamedTuple):
-    """Which row of a log holds a commit: the newest, and when the first one came."""
+    """Which rows of a log hold a commit: the newest, and the first one; a time is that of the row."""
 
     number: int
     time_ns: int
+    first_number: int
     first_ns: int
 
 
@@ -42,32 +43,41 @@ class _Log:
         """Which row holds a commit, of those since a time."""
         while self._next and self._next[1].time_ns >= since_ns:
             number, row = self._next
-            newer = self._held.get(row.commit, _Holds(number, row.time_ns, row.time_ns))
-            self._held[row.commit] = newer._replace(first_ns=row.time_ns)
+            newer = self._held.get(row.commit, _Holds(number, row.time_ns, number, row.time_ns))
+            self._held[row.commit] = newer._replace(first_number=number, first_ns=row.time_ns)
             self._next = next(self._rows, None)
         return self._held.pop(commit, None)
 
 
 class Naming:
-    """Names for the commits of a history, each asked for once: what was given is forgotten."""
+    """Names for the commits of a history, each asked for once: what was given is forgotten.
 
-    def __init__(self, refs: Refs, branch: RefName | None) -> None:
+    Of the versions of a log that hold a commit, as after a reset, the newest names it, or with `first` the first.
+    """
+
+    def __init__(self, refs: Refs, branch: RefName | None, *, first: bool = False) -> None:
         self._refs = refs
         self._branch = branch
+        self._first = first
         self._own = None if branch is None else _Log(branch, refs.log(branch))
         self._others: list[_Log] | None = None
 
     def of(self, identity: ObjectId, commit: Commit) -> Named | None:
-        """The newest version of the branch that holds a commit; else of the branch that had it first, be it gone."""
+        """The version of the branch that holds a commit; else of the branch that had it first, be it gone."""
         return self._since(identity, commit.time_ns) or self._since(identity, commit.time_ns - APART)
 
     def _since(self, commit: ObjectId, time_ns: int) -> Named | None:
         """The same of the rows since a time: no clock but a wrong one makes a row older than its commit."""
         if self._own is not None and (holds := self._own.take(commit, time_ns)) is not None:
-            return Named(self._own.name, holds.number, holds.time_ns)
+            return self._named(self._own.name, holds)
         holding = [(log.take(commit, time_ns), log.name) for log in self._other_logs()]
         first = min(((holds.first_ns, name, holds) for holds, name in holding if holds), default=None)
-        return None if first is None else Named(first[1], first[2].number, first[2].time_ns)
+        return None if first is None else self._named(first[1], first[2])
+
+    def _named(self, name: RefName, holds: _Holds) -> Named:
+        if self._first:
+            return Named(name, holds.first_number, holds.first_ns)
+        return Named(name, holds.number, holds.time_ns)
 
     def _other_logs(self) -> list[_Log]:
         if self._others is None:

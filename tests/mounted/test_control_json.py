@@ -94,10 +94,10 @@ def test_stats_of_a_branch_count_what_is_committed_and_what_is_not_p63(mount: Mo
 
 def test_stats_of_the_daemon_are_its_own_p63(mount: Mount):
     (mount.root / "exp").mkdir()
-    (mount.main / "large").write_bytes(os.urandom(3_000_000))
     (mount.main / "small").write_text("x")
-    with (mount.main / "large").open("rb"), (mount.main / "small").open("rb"):
-        os.sync()
+    with (mount.main / "large").open("wb", buffering=0) as large, (mount.main / "small").open("rb"):
+        large.write(os.urandom(3_000_000))  # and stays open: else it may be stored ahead of a commit, on a slow disk
+        os.fsync(large.fileno())
         found = read(mount.root, "stats")
         assert found["open_handles"] >= 2
     assert found["pid"] == mount.pid

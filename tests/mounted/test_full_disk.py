@@ -356,16 +356,18 @@ def test_a_full_disk_keeps_nobody_from_looking_deleting_and_unmounting_p45(mount
 
 def test_a_commit_that_does_not_fit_fails_whole_p17_p45(mount: Mount, disk: Disk):
     """By the control file and by the command: a clear error, and the branch is as it was."""
-    write(mount.main / "too much", 20_000_000)
     (mount.main / "directory/renamed").hardlink_to(mount.main / "old")
-    sync(mount.main)
-    disk.fill(leave=ROOM)
-    before, status, log = snapshot(mount.main), mount.json("status"), mount.json("log")
-    assert errno_of((mount.main / ".ana/commit").write_text, "too much") == errno.ENOSPC
-    assert re.search("full|space", (mount.main / ".ana/error").read_text())
-    ended = mount.ana("commit", "-m", "too much")
-    assert ended.returncode != 0
-    assert re.search("full|space", hinted(ended, ended.returncode))
+    with (mount.main / "too much").open("wb") as file:  # what is closed may be stored before the disk is full
+        file.write(content("too much", 20_000_000))
+        file.flush()
+        sync(mount.main / "too much")
+        disk.fill(leave=ROOM)
+        before, status, log = snapshot(mount.main), mount.json("status"), mount.json("log")
+        assert errno_of((mount.main / ".ana/commit").write_text, "too much") == errno.ENOSPC
+        assert re.search("full|space", (mount.main / ".ana/error").read_text())
+        ended = mount.ana("commit", "-m", "too much")
+        assert ended.returncode != 0
+        assert re.search("full|space", hinted(ended, ended.returncode))
     for _ in range(2):
         assert (mount.json("status"), mount.json("log")) == (status, log)
         assert snapshot(mount.main) == before
@@ -470,8 +472,12 @@ def test_what_was_fsynced_survives_a_kill_on_a_full_disk_p32_p45(mount: Mount, d
 def test_where_another_program_left_not_a_byte_files_can_be_deleted_and_the_mount_ends_and_begins_p45(
     mount: Mount, disk: Disk, end: str
 ):
-    disk.fill()
-    assert disk.free() == 0
+
+    def nothing_is_left() -> bool:
+        disk.fill()
+        return disk.free() == 0
+
+    wait_for(nothing_is_left, "the daemon to delete no overlay file any more")
     names = [name for name in os.listdir(mount.main) if (mount.main / name).is_file()]
     (mount.main / "new").unlink()
     sync(mount.main)
@@ -501,9 +507,9 @@ def test_names_of_branches_and_tags_are_made_whole_or_refused_p45(mount: Mount, 
 
 def test_without_a_mount_a_full_disk_is_the_same_p37_p45(mount: Mount, disk: Disk):
     """What only reads works; a commit that does not fit says so, and leaves everything uncommitted."""
-    write(mount.main / "too much", 20_000_000)
+    (mount.main / "too much").write_bytes(content("too much", 20_000_000))
+    mount.umount()  # at once: a mount stores what nobody writes to any more ahead of a commit
     status, log = mount.json("status"), mount.json("log")
-    mount.umount()
     disk.fill(leave=ROOM)
     ended = mount.ana("commit", "-m", "too much")
     assert re.search("full|space", refused(ended, ended.returncode))

@@ -264,9 +264,14 @@ LONG = 300
 """MiB that a commit takes a while for."""
 
 
-def fill(mount: Mount) -> None:
-    for number in range(LONG // 10):
-        (mount.main / f"file {number}").write_bytes(os.urandom(10 << 20))
+@contextmanager
+def filled(mount: Mount) -> Iterator[None]:
+    """Inside, the files are open for writing: else the mount would begin to store them ahead of the commit."""
+    with contextlib.ExitStack() as stack:
+        for number in range(LONG // 10):
+            file = stack.enter_context((mount.main / f"file {number}").open("wb", buffering=0))
+            file.write(os.urandom(10 << 20))
+        yield
 
 
 def is_committing(mount: Mount) -> bool:
@@ -276,9 +281,9 @@ def is_committing(mount: Mount) -> bool:
 
 def test_a_commit_that_sigterm_meets_is_made_or_fails_where_it_was_asked_for_p10_p33(mount: Mount):
     """A shell hears of an error of write(2), and never of one of close(2)."""
-    fill(mount)
-    writer = subprocess.Popen(["sh", "-c", "echo a message > .ana/commit"], cwd=mount.main, stderr=subprocess.PIPE)
-    wait_for(lambda: is_committing(mount), "the commit to be under way")
+    with filled(mount):
+        writer = subprocess.Popen(["sh", "-c", "echo a message > .ana/commit"], cwd=mount.main, stderr=subprocess.PIPE)
+        wait_for(lambda: is_committing(mount), "the commit to be under way")
     os.kill(mount.pid, signal.SIGTERM)
     writer.communicate(timeout=PATIENCE)
     wait_until_ended(mount)
@@ -361,11 +366,10 @@ def test_a_client_that_never_reads_does_not_keep_a_mount_for_ever(mount: Mount):
 
 
 def test_an_unmount_waits_for_a_commit_that_a_command_asked_for_p31_p33(mount: Mount):
-    fill(mount)
-    command = subprocess.Popen(
-        [ANA, "commit", "-R", mount.path, "-m", "a message"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    wait_for(lambda: is_committing(mount), "the commit to be under way")
+    words: list[str | Path] = [ANA, "commit", "-R", mount.path, "-m", "a message"]
+    with filled(mount):
+        command = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        wait_for(lambda: is_committing(mount), "the commit to be under way")
     mount.umount()
     output, errors = command.communicate(timeout=PATIENCE)
     assert (command.returncode, errors) == (0, "")

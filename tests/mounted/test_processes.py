@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from anabranch.daemon import lock as locks
+from anabranch.errors import RefusedError
+from anabranch.store.layout import Layout
 from tests.harness import (
     ANA,
     PATIENCE,
@@ -85,10 +88,6 @@ def test_umount_of_what_is_no_mount_is_refused(repo: Repo, tmp_path: Path):
 
 def test_one_process_owns_a_repository_p36(mount: Mount):
     """While it is mounted, commands ask the daemon; the library is refused; a second owner is never made."""
-    from anabranch.daemon import lock as locks
-    from anabranch.errors import RefusedError
-    from anabranch.store.layout import Layout
-
     layout = Layout(mount.path)
     assert locks.is_held(layout)
     with pytest.raises(RefusedError, match="already mounted"):
@@ -230,7 +229,8 @@ def test_in_the_foreground_it_serves_until_it_is_stopped(mountable: Mount):
 def test_unmounting_by_fusermount3_is_as_good(mount: Mount):
     (mount.main / "data").write_bytes(content := os.urandom(2_000_000))
     subprocess.run(["fusermount3", "-u", mount.root], check=True)
-    wait_for(lambda: "everything is on disk" in mount.log_text(), "the daemon to end")
+    wait_for(lambda: not locks.is_held(Layout(mount.path)), "the daemon to end")
+    assert "everything is on disk" in mount.log_text()
     mount.mount()
     assert (mount.main / "data").read_bytes() == content
 

@@ -3,7 +3,8 @@
 import os
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -172,5 +173,10 @@ def test_a_program_that_is_killed_in_the_middle_leaves_all_of_a_transaction_or_n
             program.stdout.readline()
         program.kill()
         program.communicate()
-        assert len({(mount.main / f"d/{each}").read_text() for each in range(20)}) == 1
-        assert len({(main / f"d/{each}").read_text() for each in range(20)}) == 1
+        for read in (lambda name: (mount.main / name).read_text(), lambda name: (main / name).read_text()):
+            wait_for(partial(is_of_one_transaction, read), "the daemon to do what the program had asked for")
+
+
+def is_of_one_transaction(read: Callable[[str], str]) -> bool:
+    """Whether all files are; they are read one after the other."""
+    return len({read(f"d/{each}") for each in range(20)}) == 1

@@ -10,7 +10,6 @@ import os
 import platform
 import re
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -314,20 +313,26 @@ def test_a_mapped_and_open_file_keeps_what_it_had_when_others_commit_p14_p25(
     assert mount.json("status")["clean"]
 
 
+def worked(mount: Mount) -> float:
+    """Seconds for which the daemon has had a processor; waiting for one is nobody's work."""
+    words = Path(f"/proc/{mount.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def test_a_clean_directory_of_many_files_is_renamed_in_one_step_p22_p40(mount: Mount):
     """10,000 files: the rename costs nothing beside making them; status and version have it at the new place."""
     count, old, new = 10_000, mount.main / "old", mount.main / "parent/new"
     old.mkdir()
     new.parent.mkdir()
-    begun = time.monotonic()
+    begun = worked(mount)
     for number in range(count):
         (old / f"{number:05}").write_text(str(number))
-    making = time.monotonic() - begun
+    making = worked(mount) - begun
     mount.commit()
     mount.remount()
-    begun = time.monotonic()
+    begun = worked(mount)
     os.rename(old, new)
-    assert time.monotonic() - begun < making / 20
+    assert worked(mount) - begun < making / 20
     changes = {row["path"]: row["change"] for row in mount.json("status")["changes"]}
     assert changes.pop("parent/new") == "renamed"
     assert len(changes) == count

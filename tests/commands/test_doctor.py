@@ -37,7 +37,9 @@ def test_in_a_repository_it_looks_at_that_too(repo: Repo):
     assert list(found) == [*MACHINE, *REPOSITORY, "mounts"]
     for name in ("format", "repository", "clock", "owner", "mounts"):
         assert found[name]["state"] == "ok"
-    assert found == findings(repo.ana("doctor", "--json"))
+    again = findings(repo.ana("doctor", "--json"))
+    del found["disk space"], again["disk space"]  # others use the disk, too
+    assert found == again
 
 
 def test_a_failed_check_is_exit_code_3_with_its_hint(repo: Repo, tmp_path: Path):

@@ -261,15 +261,22 @@ class Mount(Repo):
         except OSError:
             return False
 
+    def _is_lifted(self) -> bool:
+        """Whether unmounting works, or is done. What else than being in use keeps it from that, fails at once."""
+        ended = subprocess.run(["fusermount3", "-u", self.root], capture_output=True, text=True, check=False)
+        assert ended.returncode == 0 or "busy" in ended.stderr or not self.is_mounted(), ended.stderr
+        return ended.returncode == 0 or not self.is_mounted()
+
     def clear_away(self) -> None:
         """Leave nothing mounted and no daemon, whatever happened. Fails if it took force."""
         trouble = ""
         for _ in range(10):  # mounts may lie on each other
             if not self.is_mounted():
                 break
-            ended = subprocess.run(["fusermount3", "-u", self.root], capture_output=True, text=True, check=False)
-            if ended.returncode != 0:
-                trouble = trouble or ended.stderr
+            try:
+                wait_for(self._is_lifted, "the mount to be used by nobody")  # by the daemon itself, for a moment
+            except AssertionError as error:
+                trouble = trouble or str(error)
                 subprocess.run(["fusermount3", "-uz", self.root], check=False)
         if self._pid and self._is_alive():
             try:

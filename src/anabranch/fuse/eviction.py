@@ -2,12 +2,17 @@
 and of those of which it shows more than could be kept.
 """
 
+from collections.abc import Callable
+
 import trio
 
 from anabranch.fuse.branches import BranchArea
 from anabranch.fuse.commits import Kernel
 from anabranch.fuse.handles import Handles, Place
 from anabranch.worktree.inodes import Inode
+
+SOON, LATER = 0.05, 1.0
+"""Seconds after which the kernel is asked again to let go of a file: at first, and at last."""
 
 
 class Eviction:
@@ -18,6 +23,7 @@ class Eviction:
         self._handles = handles
         self._turn = trio.Semaphore(1)
         self._worker = trio.CapacityLimiter(1)
+        self._asked_for: set[Inode] = set()
         self._ending = False
 
     async def of_cold(self) -> None:
@@ -28,12 +34,26 @@ class Eviction:
                 await self._drop(self._handles.cold())
             await trio.sleep(0)
 
-    async def of_file(self, ino: Inode) -> None:
-        """Have the kernel let go of a file that nobody has open, and so whoever looks next sees what was kept of it."""
-        async with self._turn:
-            area = self._handles.area(ino)
-            if isinstance(area, BranchArea):
-                await self._drop([place for place in self._handles.places(ino) if area.leads(*place, ino)])
+    async def of_file(self, ino: Inode, is_needed: Callable[[], bool]) -> None:
+        """Have the kernel let go of a file that nobody has open, and so whoever looks next sees what was kept of it.
+
+        It does when it knows none of the file's names, and whoever looks one up between two drops has it know that one
+        again: so it is asked until it has. Somebody may know the file for hours without having it open.
+        """
+        if ino in self._asked_for:
+            return
+        self._asked_for.add(ino)
+        try:
+            pause = SOON
+            while is_needed():
+                async with self._turn:
+                    area = self._handles.area(ino)
+                    if isinstance(area, BranchArea):
+                        await self._drop([place for place in self._handles.places(ino) if area.leads(*place, ino)])
+                await trio.sleep(pause)
+                pause = min(2 * pause, LATER)
+        finally:
+            self._asked_for.remove(ino)
 
     async def stop(self) -> None:
         """Evict no more, ever; returns when nothing is being evicted."""

@@ -318,8 +318,12 @@ class Operations:
         handle = self.handles.close(number)
         if handle.writer is not None:
             handle.writer.release()
-        if handle.ino in self.refused and not self.handles.is_open(handle.ino):
-            self._nursery.start_soon(once, self.eviction.of_file, handle.ino)
+        if self._is_shown_wrong(handle.ino):
+            self._nursery.start_soon(once, self.eviction.of_file, handle.ino, partial(self._is_shown_wrong, handle.ino))
+
+    def _is_shown_wrong(self, ino: Inode) -> bool:
+        """Whether nobody has a file open any more of which the kernel shows more than could be kept."""
+        return ino in self.refused and not self.handles.is_open(ino)
 
     def last_instant(self) -> AbstractAsyncContextManager[None]:
         """Committer.last_instant of every branch."""

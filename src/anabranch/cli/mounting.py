@@ -171,7 +171,7 @@ def _demand(finding: checks.Finding) -> None:
 def _ends(layout: Layout) -> bool:
     """Whether the owner was killed; then wait until it has ended, which its own mount may have to be made to allow."""
     if not locks.is_dying(layout):
-        return False
+        return not locks.is_held(layout)  # it may have ended just now
     if not locks.wait_until_free(layout, _ENDS_WITHIN):
         for known in mounts.of(layout.path):
             guard.abort(known.device, str(known.directory))

@@ -95,6 +95,8 @@ def _damage_text(finding: Finding) -> str:
     lines += [f"    {_path(hit)}  {_versions(hit.versions)}" for hit in finding.hits[:_SHOWN]]
     if (more := len(finding.hits) - _SHOWN) > 0:
         lines.append(f"    and {plural(more, 'path')} more")
+    if finding.thing is not None and not finding.hits:
+        lines.append("    no version leads there, as far as they can be read")
     return "".join(f"{line}\n" for line in lines)
 
 

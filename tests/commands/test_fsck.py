@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from tests.harness import Mount, Repo, done, hinted
 
 def filled(repo: Repo, beside: Path) -> Path:
     """A repository with one file of noise in a version; returns its volume."""
-    (beside / "noise").write_bytes(os.urandom(100_000))
+    (beside / "noise").write_bytes(random.Random(0).randbytes(100_000))
     done(repo.ana("import", beside / "noise", "noise", "--commit", "Noise"))
     return repo.path / "volumes/000000.mdb"
 
@@ -40,6 +41,19 @@ def test_damage_is_named_with_its_path_and_version(repo: Repo, beside: Path):
     assert ended.returncode == 4
     (damage,) = json.loads(ended.stdout)["damaged"]
     assert damage["hits"] == [{"path": "noise", "versions": ["main@1"]}]
+
+
+def test_damage_of_what_no_version_holds_is_said_to_be_that(repo: Repo, beside: Path):
+    volume = filled(repo, beside)
+    (beside / "other").write_bytes(random.Random(1).randbytes(200_000))
+    done(repo.ana("import", beside / "other", "other"))
+    done(repo.ana("discard", "other"))
+    data = bytearray(volume.read_bytes())
+    data[-100_000:-99_900] = bytes(100)
+    volume.write_bytes(data)
+    ended = repo.ana("fsck")
+    assert ended.returncode == 4
+    assert "    no version leads there, as far as they can be read\n" in ended.stdout
 
 
 def test_what_cannot_be_mended_is_listed_and_comes_back_with_the_content(repo: Repo, beside: Path):

@@ -29,8 +29,8 @@ def fsck(repository: Path | None, deep: bool, mend: bool, source: Path | None, a
     """Look for damage, and name the files and versions that it hits.
 
     Reads everything that is stored and compares its checksums; beside a mount, too. Nothing is changed without
-    --repair, for which the repository must not be mounted. What a repair replaces, but the index, is kept in
-    REPO/damaged.
+    --repair, for which the repository must not be mounted. What a repair replaces of meta.mdb and the journal is
+    kept in REPO/damaged; from volumes nothing is taken away.
 
     \b
     Example: ana fsck -R /data/repo

@@ -1,7 +1,7 @@
 """Mending what can be mended, and listing what cannot. Only for the owner, with nothing of the repository open.
 
 Copies of what is named by its content are as good as ours from wherever they are: their hash is computed first. What
-is replaced is kept in `damaged/`.
+is replaced of meta.mdb and the journal is kept in `damaged/`; volumes only get more.
 """
 
 import os

@@ -4,6 +4,7 @@ import gzip
 import os
 import signal
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from anabranch.errors import DeniedError, ExistsError, NotFoundError, RefusedError, UsageError
 from anabranch.tables.merge import LISTED, Conflict, merge
 from anabranch.tables.rows import Difference, compare
+from anabranch.tables.scratch import scratch
 from anabranch.tables.source import find
 from anabranch.tables.texts import head_of
 from tests.tables import need_duckdb
@@ -328,3 +330,17 @@ def test_headers_over_several_lines_and_beyond_a_mebibyte(tmp_path: Path):
         head_of(put(tmp_path / "b.csv", "id," + "x" * 2**20 + "\n1,2\n"))
     rows = "".join(f"{number},{'x' * 1000}\n" for number in range(2000))
     assert head_of(put(tmp_path / "c.csv", "id,v\n" + rows)).names == ("id", "v")
+
+
+def test_a_scratch_folder_is_gone_though_ctrl_c_comes_as_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made = Path.mkdir
+
+    def interrupted(folder: Path, mode: int) -> None:
+        made(folder, mode)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(Path, "mkdir", interrupted)
+    with pytest.raises(KeyboardInterrupt), scratch("tables"):
+        pytest.fail("it was not made")
+    assert not any(tmp_path.iterdir())

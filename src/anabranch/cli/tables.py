@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from anabranch.escape import show_path
 from anabranch.ids import ObjectId, RefName
 from anabranch.tables import rows, source
 from anabranch.tables.rows import Difference
+from anabranch.tables.scratch import scratch
 from anabranch.transfer import export
 from anabranch.versions.diff import Change, ChangeKind
 from anabranch.versions.objects import Entry, EntryKind
@@ -235,5 +235,5 @@ def _text(change: Change | Changed, found: Difference | AnabranchError | None, s
 def rows_of(repository: Path, key: tuple[str, ...], sample: int | None) -> Iterator[Rows]:
     """What `--rows` needs, with a folder that is gone in the end."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # nothing is left behind
-    with tempfile.TemporaryDirectory(prefix="anabranch-rows-") as folder:
-        yield Rows(repository, Path(folder), key, rows.SAMPLE if sample is None else sample)
+    with scratch("rows") as folder:
+        yield Rows(repository, folder, key, rows.SAMPLE if sample is None else sample)

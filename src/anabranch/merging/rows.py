@@ -16,6 +16,7 @@ import msgspec
 from anabranch.errors import DamagedError, DeniedError, RefusedError, UsageError
 from anabranch.repo import Repository
 from anabranch.tables import merge as tables
+from anabranch.tables.scratch import scratch
 from anabranch.tables.source import format_of, is_partition
 from anabranch.transfer.building import own_directory
 from anabranch.transfer.export import to_directory
@@ -102,7 +103,7 @@ def merging_tables(key: Sequence[str]) -> Iterator[Callable[[Repository], TableM
     if not key:
         yield None
         return
-    with tempfile.TemporaryDirectory(prefix="anabranch-rows-") as folder:
+    with scratch("rows") as folder:
         yield lambda core: TableMerging(core, tuple(key), Path(tempfile.mkdtemp(dir=folder)))
 
 

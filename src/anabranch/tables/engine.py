@@ -7,7 +7,6 @@ rows from 1 on, in the order of its files) and `c0`, `c1` ... for its columns, s
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anabranch.errors import AnabranchError, DeniedError, RefusedError, UsageError
+from anabranch.tables.scratch import scratch
 from anabranch.tables.source import Format, Table
 
 if TYPE_CHECKING:
@@ -223,14 +223,14 @@ def engine(memory: int = MEMORY) -> Iterator[Engine]:
         raise DeniedError(
             "rows are read by DuckDB, which is not installed", hint="pip install 'anabranch[tables]'"
         ) from None
-    with tempfile.TemporaryDirectory(prefix="anabranch-tables-") as folder:
+    with scratch("tables") as folder:
         config: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": f"{memory}B", "temp_directory": f"{folder}/spilled",
             "threads": min(len(os.sched_getaffinity(0)), _THREADS),
             "autoinstall_known_extensions": False,  # nothing is fetched
         }  # fmt: skip
         with duckdb.connect(config=config) as connection:
-            yield Engine(connection, Path(folder))
+            yield Engine(connection, folder)
 
 
 def as_text(columns: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ _INDENT = " " * 4
 def difference_text(found: Difference) -> Iterator[str]:
     """What differs between two tables, below the line that names them: counts, columns, and the first rows aligned."""
     yield f"{_INDENT}{_counts(found)}\n"
-    yield from (f"{_INDENT}{line}\n" for line in _schema_lines(found.schema))
+    yield from (f"{_INDENT}{line}\n" for line in (*_schema_lines(found.schema), *_key_lines(found)))
     yield from _rows_text("+", found.added)
     yield from _rows_text("-", found.removed)
     lines = [(*row.key, cell.column, cell.before, cell.after) for row in found.changed_rows for cell in row.cells]
@@ -44,6 +44,13 @@ def _schema_lines(schema: SchemaChange) -> Iterator[str]:
     yield from (f"column {_cell(column.name)}: {column.old} -> {column.new}" for column in schema.retyped)
     if schema.reordered:
         yield "columns in another order"
+
+
+def _key_lines(found: Difference) -> Iterator[str]:
+    """Why no row has met another, perhaps: values of two types are compared as they are written."""
+    retyped = [_cell(column.name) for column in found.schema.retyped if column.name in found.key]
+    if retyped and found.added.count == found.new_rows and found.removed.count == found.old_rows:
+        yield f"no row has the same key: {', '.join(retyped)} is of another type"
 
 
 def _rows_text(sign: str, rows: Rows) -> Iterator[str]:

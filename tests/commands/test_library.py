@@ -797,3 +797,7 @@ def test_merging_and_taking_back_p97_p98_p100_p101(tmp_path: Path):
         assert (main / "a").read_text() == "of both"
         assert len(main.head.parents) == 1
         assert exp.merge("main", ff_only=False, strategy="theirs") == exp.head
+        before = exp.head.number or 0
+        (exp / "a").write_text("not committed")
+        assert exp.reset("main@1", force=True).id == repository.version("main@1").id
+        assert repository.version(f"exp@{before + 1}").message == "Before the reset to main@1"

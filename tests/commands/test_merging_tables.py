@@ -65,7 +65,9 @@ def sides(repo: Repo, tmp_path: Path) -> Sides:
 def test_different_rows_come_together_in_csv_and_in_what_spark_writes(sides: Sides, tmp_path: Path):
     sides.commit("exp", "theirs", CSV.replace("\n5,UA,5\n", "\n5,AA,5\n") + "100,UA,0\n", {3: "theirs", 10: "new"})
     sides.commit("main", "ours", CSV.replace("\n7,UA,7\n", "\n7,UA,8\n"), {4: "ours"})
-    conflicted(sides.repo.ana("merge", "exp"), "f.csv, t")
+    ended = sides.repo.ana("merge", "exp")
+    conflicted(ended, "f.csv, t")
+    assert "; tables: --rows --key COLUMN" in ended.stderr
     said = done(sides.repo.ana("merge", "exp", "--rows", "--key", "id"))
     assert "rows of f.csv: 1 added, 0 removed, 1 changed by theirs\n" in said
     assert "rows of t: 1 added, 0 removed, 1 changed by theirs\n" in said
@@ -82,6 +84,7 @@ def test_the_same_row_is_a_conflict_that_names_its_key_and_nothing_changes(sides
     before = sides.repo.json("log")
     ended = sides.repo.ana("merge", "exp", "--rows", "--key", "id")
     conflicted(ended, "f.csv")
+    assert "--rows" not in ended.stderr
     assert "rows of f.csv: 1 key changed by both\n      id  ours     theirs\n    ! 5   delay=7  delay=6" in ended.stdout
     assert sides.repo.json("log") == before
     told = json.loads(sides.repo.ana("merge", "exp", "--rows", "--key", "id", "--dry-run", "--json").stdout)

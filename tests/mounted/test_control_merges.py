@@ -104,6 +104,11 @@ def test_uncommitted_changes_in_the_way_are_named_and_others_stay(parted: Mount)
     assert [change["path"] for change in parted.json("status")["changes"]] == ["c"]
 
 
+def test_a_blank_line_is_no_revision(parted: Mount):
+    assert errno_of(write, parted, "merge", " ") == errno.EINVAL
+    assert "one revision is expected" in (parted.main / ".ana/error").read_text()
+
+
 def test_a_shell_sees_the_error(parted: Mount):
     (parted.main / "a").write_text("of main, too")
     parted.commit()

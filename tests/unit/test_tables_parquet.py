@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anabranch.errors import UsageError
+from anabranch.report_tables import difference_text
 from anabranch.tables.engine import Column
 from anabranch.tables.merge import merge
 from anabranch.tables.rows import Cell, ChangedRow, Retyped, compare
@@ -150,6 +151,18 @@ def test_columns_are_compared_by_name_and_those_of_another_type_as_text(tmp_path
     assert found.changed_rows == (ChangedRow(("2",), (Cell("n", "2", "02"),)),)
     with pytest.raises(UsageError, match="different columns: only ours has new"):
         merge(tmp_path / "old.parquet", tmp_path / "new.parquet", tmp_path / "new.parquet", ["id"], tmp_path / "out")
+
+
+def test_it_is_said_when_a_key_of_another_type_matches_no_row(tmp_path: Path):
+    instants = [datetime(2013, 1, 1, hour) for hour in range(3)]
+    for name, kind in (("old", pa.timestamp("us", "UTC")), ("new", pa.timestamp("ns"))):
+        pq.write_table(pa.table({"at": pa.array(instants, kind)}), tmp_path / f"{name}.parquet")
+    lines = list(difference_text(compare(tmp_path / "old.parquet", tmp_path / "new.parquet", ["at"], sample=0)))
+    assert [line.strip() for line in lines[:3]] == [
+        "3 -> 3 rows: 3 added, 3 removed",
+        "column at: TIMESTAMP WITH TIME ZONE -> TIMESTAMP_NS",
+        "no row has the same key: at is of another type",
+    ]
 
 
 def test_a_table_without_rows_can_be_merged_into(tmp_path: Path):

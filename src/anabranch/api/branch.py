@@ -14,7 +14,7 @@ from anabranch.api.putting import Putting, Step
 from anabranch.api.transaction import Alone, Transaction, WriteBytes, WriteText
 from anabranch.api.version import Version
 from anabranch.commit import Note, check_note
-from anabranch.daemon.undertaking import Make, Resolving, Undertaking
+from anabranch.daemon.undertaking import Make, Resolving, Undertaking, keep_uncommitted
 from anabranch.errors import AnabranchError, UsageError
 from anabranch.history import VersionName
 from anabranch.ids import RefName
@@ -262,13 +262,15 @@ class Branch:
         """Bring in the one change that a version made; as `merge`. Raises NothingToCommitError when it is here."""
         return self._undertake(version, Propose.cherry_pick, strategy, resolve, key, message, metadata)
 
-    def reset(self, version: Version | str) -> Version:
+    def reset(self, version: Version | str, *, force: bool = False) -> Version:
         """Let the branch be what a version is; what it was is still named by its number.
 
-        Raises RefusedError while anything is uncommitted.
+        Raises RefusedError while anything is uncommitted; with `force`, that becomes a version first.
         """
         source = self._repository._as_version(version)._found
         with self._opened.service() as service:
+            if force:
+                keep_uncommitted(service, self._name, source, actor())
             ref = self._repository.branch(self._name).head._found
             if ref.id != source.id:
                 wanted = Move(ref.number or 0, source.id, Operation.RESET, str(source), alone=True)
@@ -290,7 +292,7 @@ class Branch:
             )
             proposal, _ = undertaking.done(service, actor())
         if proposal.merged.conflicts:
-            raise conflicted(proposal)
+            raise conflicted(proposal, rows=bool(key))
         return self.head
 
     def _undertaking(self, source: VersionName, make: Make, resolving: Resolving, note: Note) -> Undertaking:

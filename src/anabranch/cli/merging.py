@@ -17,11 +17,10 @@ from anabranch.cli.options import branch_option, json_option, repository_option
 from anabranch.cli.output import complain, show, show_json, tint_versions
 from anabranch.cli.progress import busy
 from anabranch.commit import Note, check_note
-from anabranch.daemon.client import Service
-from anabranch.daemon.undertaking import Make, Undertaking
-from anabranch.errors import MergeConflictError, NothingToCommitError, UsageError
+from anabranch.daemon.undertaking import Make, Undertaking, keep_uncommitted
+from anabranch.errors import MergeConflictError, UsageError
 from anabranch.history import VersionName
-from anabranch.ids import RefName, ref_name
+from anabranch.ids import ref_name
 from anabranch.merging.proposal import Proposal, Propose, conflicted
 from anabranch.merging.resolution import STRATEGIES, Resolution, Rule
 from anabranch.merging.rows import TableMerging, merging_tables
@@ -162,7 +161,7 @@ def reset(branch: str, revision: str, force: bool, repository: Path | None, as_j
         source = history.resolve(revision)
     with where.service() as service:
         if force:
-            _keep(service, name, source)
+            keep_uncommitted(service, name, source, actor())
         with where.reading() as history:
             ref = history.refs.get(name)
             changes = list(history.diff(ref.commit, source.id))
@@ -174,14 +173,6 @@ def reset(branch: str, revision: str, force: bool, repository: Path | None, as_j
         show(f"{name} is at {source} already\n")
     else:
         show(tint_versions(report_merging.moved_text(Operation.RESET, source, moved, changes)))
-
-
-def _keep(service: Service, branch: RefName, source: VersionName) -> None:
-    """Make a version of what is not committed, if there is anything."""
-    try:
-        service.commit(branch, Note(f"Before the reset to {source}"), actor(), any_clock=True)
-    except NothingToCommitError:
-        pass
 
 
 def _key(key: tuple[str, ...], *, rows: bool) -> tuple[str, ...]:
@@ -250,6 +241,6 @@ class _How:
         for rule in self.resolution.idle if self.resolution else ():
             complain(f"--resolve {rule.glob}={rule.choice} matches none of the conflicts")
         if proposal.merged.conflicts:
-            error = conflicted(proposal)
+            error = conflicted(proposal, rows=bool(self.key))
             complain(error.message, error.hint)
             sys.exit(MergeConflictError.exit_code)

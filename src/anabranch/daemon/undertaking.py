@@ -6,7 +6,7 @@ from pathlib import Path
 
 from anabranch.commit import Note
 from anabranch.daemon.client import Service
-from anabranch.errors import ConflictError
+from anabranch.errors import ConflictError, NothingToCommitError
 from anabranch.history import VersionName
 from anabranch.ids import RefName
 from anabranch.merging.proposal import Proposal, Propose, conclude
@@ -21,6 +21,14 @@ Make = Callable[[Propose, VersionName], Proposal]
 """`Propose.merge`, or another of its kind."""
 Resolving = Callable[[Repository], Resolution]
 """What people said about conflicts, over a repository that takes contents."""
+
+
+def keep_uncommitted(service: Service, branch: RefName, source: VersionName, actor: str) -> None:
+    """Before a reset to `source`: make a version of what is not committed, if there is anything."""
+    try:
+        service.commit(branch, Note(f"Before the reset to {source}"), actor, any_clock=True)
+    except NothingToCommitError:
+        pass
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ class Merging(Order):
 
 def _revision(words: list[bytes]) -> str:
     """The one line of a write. Raises UsageError."""
-    if len(words) != 1:
+    if len(words) != 1 or not words[0].strip():
         raise UsageError("one revision is expected, in one line", hint="echo exp > .ana/merge")
     try:
         return words[0].strip().decode()

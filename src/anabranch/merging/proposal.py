@@ -173,10 +173,11 @@ def conclude(history: History, proposal: Proposal, note: Note, actor: str) -> Mo
     return Move(proposal.expected, put_commit(history.objects, commit), proposal.operation, detail)
 
 
-def conflicted(proposal: Proposal) -> MergeConflictError:
-    """The error of a proposal with conflicts."""
+def conflicted(proposal: Proposal, *, rows: bool = False) -> MergeConflictError:
+    """The error of a proposal with conflicts; `rows`: tables were merged row by row, as far as they could be."""
     paths = show_paths([conflict.path for conflict in proposal.merged.conflicts])
     return MergeConflictError(
         f"{proposal.source} and {proposal.branch} disagree on {paths}; nothing was changed",
-        hint="decide with --resolve GLOB=ours|theirs|base|FILE, or --strategy ours|theirs; tables: --rows --key COLUMN",
+        hint="decide with --resolve GLOB=ours|theirs|base|FILE, or --strategy ours|theirs"
+        + ("" if rows else "; tables: --rows --key COLUMN"),
     )

@@ -1,24 +1,27 @@
-"""A kernel that does not forget names: Linux about 6.19, which the mounted tests do not have."""
+"""Kernels as the mounted tests do not have them: that forget no names (Linux about 6.19), that wait for us."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
+from anabranch.fuse import commits
 from anabranch.fuse.absence import PROBE, UNSURE, Absence
 from anabranch.fuse.areas import FOREVER, ROOT
 from anabranch.fuse.branches import BranchArea
 from anabranch.fuse.commits import Committer
 from anabranch.fuse.control import of_branch
-from anabranch.fuse.handles import Handles
+from anabranch.fuse.handles import Caller, Handles
 from anabranch.fuse.outcomes import Outcome
 from anabranch.fuse.outside import Outside
 from anabranch.fuse.refused import Refused
 from anabranch.fuse.saver import Saver
 from anabranch.repo import Repository
 from anabranch.worktree.inodes import Inode
+from tests.harness import PATIENCE
 from tests.unit.helpers import MAIN, Branch
 
 
@@ -92,3 +95,46 @@ def test_a_restore_returns_when_no_process_can_see_an_old_name_any_more(
     assert kernel.dropped == [(area.tree.root, b"a")]
     assert kernel.forgotten == [area.tree.root]
     assert main.read("a") == b"one"
+
+
+class Stuck(Kernel):
+    """What programs have written does not come before somebody has got an answer."""
+
+    def __init__(self, answered: threading.Event) -> None:
+        super().__init__()
+        self._answered = answered
+        self.laundered = 0
+
+    def write_back_all(self) -> None:
+        pass
+
+    def launder(self, _: Inode) -> None:
+        self.laundered += 1
+        if self.laundered > 1:  # once before answers are held
+            assert self._answered.wait(PATIENCE)
+
+
+def test_answers_that_a_commit_waits_for_are_let_go_and_held_again(
+    repository: Repository, area: BranchArea, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "HOLD_LIMITS", (0.05, PATIENCE))
+    answered = threading.Event()
+    handles = Handles(100)
+    committer = Committer(repository, Stuck(answered), handles, Saver(repository, handles), Refused())
+    handles.open(area, area.tree.root, Caller(0, 0, 0), writable=True)
+
+    async def ask() -> None:
+        while not committer.holds(area):
+            await trio.sleep(0.001)
+        await committer.passage(area)
+        answered.set()
+
+    async def run() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            async with committer.instant([area]):
+                assert answered.is_set()
+                assert committer.holds(area)
+        assert not committer.holds(area)
+
+    trio.run(run)

@@ -35,8 +35,12 @@ from anabranch.worktree.tree import failure
 
 log = logging.getLogger(__name__)
 
-HOLD_LIMIT = 2.0
-"""Seconds after which a hold is given up, and with it the commit: what is not frozen then would be torn."""
+HOLD_LIMITS = (2.0, 4.0, 8.0)
+"""Seconds after which a hold is given up and tried again, since what it waits for may wait for it, or for a slow disk;
+with the last one goes the commit: what is not frozen then would be torn.
+"""
+BREATH = 0.1
+"""Seconds between two holds, in which answers go out."""
 LAUNDER = 2.0
 """Seconds between two times at which what was written to open files is brought in."""
 QUIET_WITHIN = 2.0
@@ -167,21 +171,32 @@ class Committer:
         if self._handles.writers(area):
             await trio.to_thread.run_sync(self._kernel.write_back_all, limiter=self._launderers)
         await self.launder(area)
+        for seconds in HOLD_LIMITS:
+            async with self._holding(area):
+                if await self._brought_in(area, seconds):
+                    yield
+                    return
+            await trio.sleep(BREATH)
+        raise RefusedError("the programs that write could not be held", hint="try again")
+
+    @asynccontextmanager
+    async def _holding(self, area: BranchArea) -> AsyncIterator[None]:
+        """Inside, answers about an area are held."""
         while (held := self._held.get(area)) is not None:  # the end of the mount holds, too
             await held.wait()
         self._held[area] = trio.Event()
         try:
-            inodes = self._handles.writers(area)
-            with trio.move_on_after(HOLD_LIMIT) as limit:
-                for call in (self._kernel.forget_attributes, self._kernel.launder) if inodes else ():
-                    await trio.to_thread.run_sync(
-                        self._each, call, inodes, abandon_on_cancel=True, limiter=self._holders
-                    )
-            if limit.cancelled_caught:
-                raise RefusedError("the programs that write could not be held", hint="try again")
             yield
         finally:
             self._held.pop(area).set()
+
+    async def _brought_in(self, area: BranchArea, seconds: float) -> bool:
+        """Whether the kernel has brought in all that was written to open files, in so much time."""
+        inodes = self._handles.writers(area)
+        with trio.move_on_after(seconds) as limit:
+            for call in (self._kernel.forget_attributes, self._kernel.launder) if inodes else ():
+                await trio.to_thread.run_sync(self._each, call, inodes, abandon_on_cancel=True, limiter=self._holders)
+        return not limit.cancelled_caught
 
     async def _acquire(self, area: BranchArea, seconds: float) -> trio.Semaphore:
         lock = self._locks.setdefault(area, trio.Semaphore(1))

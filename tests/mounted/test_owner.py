@@ -309,8 +309,11 @@ except OSError:
 
 def invalidates(pid: int) -> bool:
     """A thread of a process has the kernel forget a name, and waits for the directory's lock, perhaps."""
-    stacks = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stack")]
-    return any("fuse_reverse_inval_entry" in stack for stack in stacks)
+    for stack in Path(f"/proc/{pid}/task").glob("*/stack"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
+            if "fuse_reverse_inval_entry" in stack.read_text():
+                return True
+    return False
 
 
 @pytest.mark.parametrize("memory", ["256", "1"], ids=["a restore", "eviction"])

@@ -49,7 +49,7 @@ def _schema_lines(schema: SchemaChange) -> Iterator[str]:
 def _key_lines(found: Difference) -> Iterator[str]:
     """Why no row has met another, perhaps: values of two types are compared as they are written."""
     retyped = [_cell(column.name) for column in found.schema.retyped if column.name in found.key]
-    if retyped and found.added.count == found.new_rows and found.removed.count == found.old_rows:
+    if retyped and 0 < found.added.count == found.new_rows and 0 < found.removed.count == found.old_rows:
         yield f"no row has the same key: {', '.join(retyped)} is of another type"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import PATIENCE, Mount, done, errno_of, pin_times, python, run_ana, shell, snapshot
+from tests.harness import Mount, done, errno_of, pin_times, python, run_ana, shell, snapshot
 
 pytestmark = pytest.mark.mounted
 
@@ -214,19 +214,19 @@ def test_writing_goes_on_while_a_commit_is_made_p16(mount: Mount):
 
 
 def test_every_call_is_answered_while_a_large_commit_is_made_p16(mount: Mount):
-    (mount.main / "large").write_bytes(os.urandom(40_000_000))
-    committing = threading.Thread(target=mount.commit)
-    committing.start()
-    calls, slowest = 0, 0.0
-    while committing.is_alive() or not calls:
-        begun = time.monotonic()
-        (mount.main / f"file {calls % 50}").write_text("x")
-        os.listdir(mount.main)
-        slowest = max(slowest, time.monotonic() - begun)
-        calls += 1
-    committing.join()
-    assert slowest < PATIENCE
-    assert (mount.root / "main@1/large").stat().st_size == 40_000_000
+    answered = number = 0
+    while not answered:  # a commit may be over before a call was begun
+        number += 1
+        assert number <= 5, "no call was answered while a commit was made"
+        (mount.main / "large").write_bytes(os.urandom(40_000_000))
+        committing = threading.Thread(target=mount.commit)
+        committing.start()
+        while committing.is_alive():
+            (mount.main / f"file {answered % 50}").write_text("x")
+            os.listdir(mount.main)
+            answered += committing.is_alive()
+        committing.join()
+    assert (mount.root / f"main@{number}/large").stat().st_size == 40_000_000
 
 
 def test_a_version_never_changes_whatever_happens_to_the_branch_p19(mount: Mount):

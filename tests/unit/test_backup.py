@@ -554,12 +554,14 @@ def test_a_sparse_file_takes_no_more_room_in_the_backup(main: Branch, copy: Path
 def test_rows_that_a_damaged_page_took_from_the_source_stay_in_the_backup(main: Branch, copy: Path):
     """P88: what is not there any more shows by nothing in the source."""
     main.mkdir("d")
-    main.write("d/file", b"content")
+    main.write("d/file", random_bytes(1, 20 * LARGE))
     main.commit()
     back_up(main.repository, copy)
     with Repository(copy) as kept:
         name = kept.resolve("main")
-        lost = [name.id, name.commit.root.tree, kept.version(name.id).at(b"d").tree]
+        version = kept.version(name.id)
+        top = ObjectId(version.at(b"d/file").content)
+        lost = [name.id, version.root.tree, version.at(b"d").tree, top]
         records = [kept.meta.get(OBJECTS, identity) or b"" for identity in lost]
     with main.repository.meta.write() as batch:
         for identity in lost:  # each is named by the one before

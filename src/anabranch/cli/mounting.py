@@ -169,9 +169,9 @@ def _demand(finding: checks.Finding) -> None:
 
 
 def _ends(layout: Layout) -> bool:
-    """Whether the owner was killed; then wait until it has ended, which its own mount may have to be made to allow."""
+    """Whether the owner has ended just now, or was killed; then wait for its end, which its own mount may hold up."""
     if not locks.is_dying(layout):
-        return not locks.is_held(layout)  # it may have ended just now
+        return not locks.is_held(layout)
     if not locks.wait_until_free(layout, _ENDS_WITHIN):
         for known in mounts.of(layout.path):
             guard.abort(known.device, str(known.directory))

@@ -11,7 +11,7 @@ Lock order: a branch's commit lock, then the saver's locks.
 import contextlib
 import errno
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -94,7 +94,7 @@ class Committer:
         self._saver = saver
         self._refused = refused
         self._launderers = trio.CapacityLimiter(4)
-        self._holders = trio.CapacityLimiter(4)
+        self._holders = trio.CapacityLimiter(4 * len(HOLD_LIMITS))  # a hold that was given up keeps its thread
         self._builders = trio.CapacityLimiter(4)
         self._locks: dict[BranchArea, trio.Semaphore] = {}
         self._held: dict[object, trio.Event] = {}
@@ -149,7 +149,7 @@ class Committer:
         async with AsyncExitStack() as holds:
             for area in areas:
                 with contextlib.suppress(RefusedError, OSError):
-                    await holds.enter_async_context(self._instant(area))
+                    await holds.enter_async_context(self._instant(area, HOLD_LIMITS[:1]))
             self._over = True
             yield
 
@@ -166,16 +166,17 @@ class Committer:
             raise RefusedError("the mount is ending; nothing was committed", hint="mount again, then commit")
 
     @asynccontextmanager
-    async def _instant(self, area: BranchArea) -> AsyncIterator[None]:
+    async def _instant(self, area: BranchArea, limits: Sequence[float] = HOLD_LIMITS) -> AsyncIterator[None]:
         """Inside, all that was written to the branch is here and nothing more can be written. Raises RefusedError."""
         if self._handles.writers(area):
             await trio.to_thread.run_sync(self._kernel.write_back_all, limiter=self._launderers)
         await self.launder(area)
-        for seconds in HOLD_LIMITS:
+        for seconds in limits:
             async with self._holding(area):
                 if await self._brought_in(area, seconds):
                     yield
                     return
+            await trio.lowlevel.checkpoint()  # whoever has waited goes on, however long this thread stood still
             await trio.sleep(BREATH)
         raise RefusedError("the programs that write could not be held", hint="try again")
 
@@ -245,6 +246,7 @@ class Committer:
             name = area.branch.name
             expected = self._repository.refs.get(name).number
             async with self._instant(area):
+                self._check_going_on()
                 self._check_whole(area, paths)
                 frozen = self._commits.freeze(name)
             try:

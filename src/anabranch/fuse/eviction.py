@@ -11,7 +11,7 @@ from anabranch.fuse.commits import Kernel
 from anabranch.fuse.handles import Handles, Place
 from anabranch.worktree.inodes import Inode
 
-SOON, LATER = 0.05, 1.0
+SOON, LATER = 0.05, 60.0
 """Seconds after which the kernel is asked again to let go of a file: at first, and at last."""
 
 
@@ -23,7 +23,8 @@ class Eviction:
         self._handles = handles
         self._turn = trio.Semaphore(1)
         self._worker = trio.CapacityLimiter(1)
-        self._asked_for: set[Inode] = set()
+        self._asked_for: dict[Inode, trio.Event] = {}
+        """Files that it is asked to let go of; set when it is to be asked at once."""
         self._ending = False
 
     async def of_cold(self) -> None:
@@ -41,19 +42,21 @@ class Eviction:
         again: so it is asked until it has. Somebody may know the file for hours without having it open.
         """
         if ino in self._asked_for:
+            self._asked_for[ino].set()
             return
-        self._asked_for.add(ino)
+        pause = SOON
         try:
-            pause = SOON
             while is_needed():
+                again = self._asked_for[ino] = trio.Event()
                 async with self._turn:
                     area = self._handles.area(ino)
                     if isinstance(area, BranchArea):
                         await self._drop([place for place in self._handles.places(ino) if area.leads(*place, ino)])
-                await trio.sleep(pause)
-                pause = min(2 * pause, LATER)
+                with trio.move_on_after(pause):
+                    await again.wait()
+                pause = SOON if again.is_set() else min(2 * pause, LATER)
         finally:
-            self._asked_for.remove(ino)
+            self._asked_for.pop(ino, None)
 
     async def stop(self) -> None:
         """Evict no more, ever; returns when nothing is being evicted."""

@@ -152,12 +152,14 @@ class Handles:
         if before is not None and before != place:
             self._other_places.setdefault(ino, set()).add(before)
 
-    def moved(self, ino: Inode, place: Place) -> None:
+    def moved(self, ino: Inode, before: Place, place: Place) -> None:
         """What the kernel knows has another name: at the old one there may be something else soon."""
-        if ino in self._other_places:
-            self._meet(ino, place)
-        elif ino in self._places:
+        others = self._other_places.get(ino, set())
+        others.discard(before)
+        if self._places.get(ino) == before:
             self._places[ino] = place
+        elif others or ino in self._places:
+            self._meet(ino, place)
 
     def forget(self, ino: Inode, times: int) -> None:
         """The kernel gave the inode back so many times."""

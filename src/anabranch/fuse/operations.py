@@ -180,9 +180,10 @@ class Operations:
             await self.committer.passage(area)
             area.rename(parent, name, new_parent, new_name, flags, caller.uid)
         if area is not self.root:
-            self.handles.moved(area.lookup(new_parent, new_name).attributes.ino, (new_parent, new_name))
+            old, new = (parent, name), (new_parent, new_name)
+            self.handles.moved(area.lookup(*new).attributes.ino, old, new)
             if flags & RENAME_EXCHANGE:
-                self.handles.moved(area.lookup(parent, name).attributes.ino, (parent, name))
+                self.handles.moved(area.lookup(*old).attributes.ino, new, old)
 
     async def delete_branch(self, name: RefName, who: Who) -> None:
         """Delete a branch by another way than rmdir(2)."""

@@ -2,7 +2,8 @@
 
 The kernel tells it once, to a close(2) or fsync(2), and then shows the bytes as if they were kept until it drops the
 file. So they are remembered here until they were written again, or cut off, or the kernel has let go of the file and
-shows what there is: until then, each fsync of the file fails, and no commit is made of it. One thread.
+shows what there is: until then, each fsync of the file fails, and while it is open, no commit is made of it.
+One thread.
 """
 
 import errno

@@ -6,7 +6,8 @@ What is damaged in the source is named and left out; all else is copied. Nothing
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -30,6 +31,8 @@ Advance = Callable[[int], None]
 BATCH = 16 * 1024 * 1024
 """Bytes of records that become durable together."""
 _PIECE = 1024 * 1024
+_ID = re.compile(rb"(?=\xc4\x20(.{%d}))" % ID_SIZE, re.DOTALL)
+"""An id in a record: bytes as MessagePack has them, within others too."""
 
 
 # --- chunks ---
@@ -194,18 +197,23 @@ def _filled_in(
     meta: Environment, before: Environment, table: str, damaged: set[tuple[str, bytes | None]]
 ) -> Iterator[str]:
     """Put the intact rows of `before` for those that are damaged, or are lost."""
-    missing: dict[bytes, bytes] = {}
+    missing: set[bytes] = set()
+    readable = True
     for key, old in before.scan(table):
         if (table, key) in damaged:
-            _put_intact(meta, table, key, old)
+            readable = _put_intact(meta, table, key, old) and readable
         elif meta.get(table, key) is None:
-            missing[key] = old
-    for key in _named(meta, missing) if table == OBJECTS else missing:
-        if _put_intact(meta, table, key, missing[key]):
+            missing.add(key)
+    if table == OBJECTS and missing and readable:
+        missing = _named(meta, before, missing)
+    for key in sorted(missing):
+        if _put_intact(meta, table, key, before.get(table, key)):
             yield f"a row of {table} is lost, and stays as the backup has it: {key.hex()}"
 
 
-def _put_intact(meta: Environment, table: str, key: bytes, row: bytes) -> bool:
+def _put_intact(meta: Environment, table: str, key: bytes, row: bytes | None) -> bool:
+    if row is None:
+        return False
     try:
         check_row(table, key, row)
     except DamagedError:
@@ -215,44 +223,27 @@ def _put_intact(meta: Environment, table: str, key: bytes, row: bytes) -> bool:
     return True
 
 
-def _named(meta: Environment, missing: Mapping[bytes, bytes]) -> list[bytes]:
+def _named(meta: Environment, before: Environment, missing: set[bytes]) -> set[bytes]:
     """Those of the missing objects that something names. The others are no loss: whoever has had the backup mounted
-    has stored them there. An id is a hash: bytes that look like one are one.
+    has stored them there.
     """
-    found: dict[bytes, None] = {}
-
-    def look(data: bytes) -> list[bytes]:
-        new = [key for key in missing if key not in found and key in data]
-        found.update(dict.fromkeys(new))
-        return new
-
-    for data in _contents(meta) if missing else ():
-        look(data)
+    found = {key for table in TABLES for of, row in meta.scan(table) for key in _ids(table, of, row) if key in missing}
     todo = list(found)
     while todo:
         key = todo.pop()
-        todo += look(_content(OBJECTS, key, missing[key]))
-    return list(found)
+        row = before.get(OBJECTS, key)
+        below = {each for each in _ids(OBJECTS, key, row) if each in missing} - found if row else set()
+        found |= below
+        todo += below
+    return found
 
 
-def _contents(meta: Environment) -> Iterator[bytes]:
-    """What all rows hold, in pieces."""
-    rows, size = [], 0
-    for table in TABLES:
-        for key, row in meta.scan(table):
-            rows.append(_content(table, key, row))
-            size += len(rows[-1])
-            if size >= _PIECE:
-                yield b"".join(rows)
-                rows, size = [], 0
-    yield b"".join(rows)
-
-
-def _content(table: str, key: bytes, row: bytes) -> bytes:
-    if table != OBJECTS:
-        return row
-    identity = ObjectId(key)
-    try:
-        return unframe(kind_of(identity, row), identity, row)
-    except DamagedError:
-        return b""
+def _ids(table: str, key: bytes, row: bytes) -> Iterator[bytes]:
+    """The ids that a row holds, and what looks like one; of an object that is damaged, none."""
+    if table == OBJECTS:
+        identity = ObjectId(key)
+        try:
+            row = unframe(kind_of(identity, row), identity, row)
+        except DamagedError:
+            return
+    yield from (match[1] for match in _ID.finditer(row))

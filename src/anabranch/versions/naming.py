@@ -64,7 +64,8 @@ class Naming:
 
     def of(self, identity: ObjectId, commit: Commit) -> Named | None:
         """The version of the branch that holds a commit; else of the branch that had it first, be it gone."""
-        return self._since(identity, commit.time_ns) or self._since(identity, commit.time_ns - APART)
+        newest = None if self._first else self._since(identity, commit.time_ns)
+        return newest or self._since(identity, commit.time_ns - APART)
 
     def _since(self, commit: ObjectId, time_ns: int) -> Named | None:
         """The same of the rows since a time: no clock but a wrong one makes a row older than its commit."""

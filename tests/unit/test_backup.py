@@ -575,6 +575,28 @@ def test_rows_that_a_damaged_page_took_from_the_source_stay_in_the_backup(main: 
             batch.put(OBJECTS, identity, record)
 
 
+def test_what_is_lost_and_named_by_nothing_that_can_be_read_stays_in_the_backup(main: Branch, copy: Path):
+    """P88: what names it is damaged, and may be mended."""
+    repository, data = main.repository, random_bytes(1, 2 * LARGE)
+    lost = ObjectId(repository.ingest(lambda: None).run(MemoryContent(data, 1)).content)
+    repository.objects.flush()
+    back_up(repository, copy)
+    main.write("file", data)
+    main.commit()
+    tree = repository.version(repository.resolve("main").id).root.tree
+    records = {identity: repository.meta.get(OBJECTS, identity) or b"" for identity in (lost, tree)}
+    with repository.meta.write() as batch:
+        batch.delete(OBJECTS, lost)
+        batch.put(OBJECTS, tree, records[tree][:-1] + bytes([records[tree][-1] ^ 1]))
+    done = back_up(repository, copy)
+    assert any(lost.hex() in line for line in done.damaged)
+    with Repository(copy) as kept:
+        assert kept.meta.get(OBJECTS, lost) == records[lost]
+    with repository.meta.write() as batch:
+        for identity, record in records.items():
+            batch.put(OBJECTS, identity, record)
+
+
 @pytest.mark.parametrize("name", ["arrived", "incoming", "daily", "damaged"])
 def test_a_link_in_the_place_of_a_folder_of_a_backup_is_refused(main: Branch, place: Path, name: str):
     """P95: opening the repository would move, or delete, what is at its end."""

@@ -7,7 +7,7 @@ import contextlib
 import errno
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -187,39 +187,37 @@ def mend_rows(meta: Environment, before: Environment | None) -> list[str]:
             for key, why in damaged_rows(view, table):
                 said.append(why)
                 damaged.add((table, key))
-    if before is not None:
-        for table in (LOGS, OBJECTS):
-            said += _filled_in(meta, before, table, damaged)
+    if before is None:
+        return said
+    for table in (LOGS, OBJECTS):
+        keys = [key for of, key in damaged if of == table and key is not None]
+        damaged -= {(table, key) for key in _put_intact(meta, before, table, keys)}
+    for table in (LOGS, OBJECTS):
+        lost = {key for key, _ in before.scan(table) if meta.get(table, key) is None}
+        if table == OBJECTS and lost and not damaged:  # what is damaged may name any of them
+            lost = _named(meta, before, lost)
+        for key in _put_intact(meta, before, table, sorted(lost)):
+            said.append(f"a row of {table} is lost, and stays as the backup has it: {key.hex()}")
     return said
 
 
-def _filled_in(
-    meta: Environment, before: Environment, table: str, damaged: set[tuple[str, bytes | None]]
-) -> Iterator[str]:
-    """Put the intact rows of `before` for those that are damaged, or are lost."""
-    missing: set[bytes] = set()
-    readable = True
-    for key, old in before.scan(table):
-        if (table, key) in damaged:
-            readable = _put_intact(meta, table, key, old) and readable
-        elif meta.get(table, key) is None:
-            missing.add(key)
-    if table == OBJECTS and missing and readable:
-        missing = _named(meta, before, missing)
-    for key in sorted(missing):
-        if _put_intact(meta, table, key, before.get(table, key)):
-            yield f"a row of {table} is lost, and stays as the backup has it: {key.hex()}"
+def _put_intact(meta: Environment, before: Environment, table: str, keys: Iterable[bytes]) -> list[bytes]:
+    """Put rows of `before`; returns the keys of those that it has intact."""
+    put = []
+    with meta.write() as batch:
+        for key in keys:
+            row = before.get(table, key)
+            if row is not None and _is_intact(table, key, row):
+                batch.put(table, key, row)
+                put.append(key)
+    return put
 
 
-def _put_intact(meta: Environment, table: str, key: bytes, row: bytes | None) -> bool:
-    if row is None:
-        return False
+def _is_intact(table: str, key: bytes, row: bytes) -> bool:
     try:
         check_row(table, key, row)
     except DamagedError:
         return False
-    with meta.write() as batch:
-        batch.put(table, key, row)
     return True
 
 

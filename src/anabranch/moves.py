@@ -41,6 +41,11 @@ class Move(msgspec.Struct, frozen=True):
     """Whether it is refused while anything is uncommitted, be it elsewhere."""
 
 
+def reset_to(number: int, target: ObjectId, detail: str) -> Move:
+    """A reset, of a branch that stands at a row of its log; `detail` is what the target is called."""
+    return Move(number, target, Operation.RESET, detail, alone=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Moved:
     """What a move came to."""

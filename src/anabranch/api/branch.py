@@ -21,14 +21,13 @@ from anabranch.ids import RefName
 from anabranch.merging.proposal import Propose, conflicted
 from anabranch.merging.resolution import STRATEGIES, Resolution, Rule
 from anabranch.merging.rows import merging_tables
-from anabranch.moves import Move
+from anabranch.moves import reset_to
 from anabranch.transfer import building
 from anabranch.transfer.folder import take_folder
 from anabranch.transfer.sieve import sieve_at
 from anabranch.versions import manifests
 from anabranch.versions.diff import NOT_STORED
 from anabranch.versions.objects import Entry, EntryKind
-from anabranch.versions.refs import Operation
 
 if TYPE_CHECKING:
     from anabranch.api.repository import Repository
@@ -273,7 +272,7 @@ class Branch:
                 keep_uncommitted(service, self._name, source, actor())
             ref = self._repository.branch(self._name).head._found
             if ref.id != source.id:
-                wanted = Move(ref.number or 0, source.id, Operation.RESET, str(source), alone=True)
+                wanted = reset_to(ref.number or 0, source.id, str(source))
                 service.move(self._name, wanted, actor())
         return self.head
 

@@ -24,7 +24,7 @@ from anabranch.ids import ref_name
 from anabranch.merging.proposal import Proposal, Propose, conflicted
 from anabranch.merging.resolution import STRATEGIES, Resolution, Rule
 from anabranch.merging.rows import TableMerging, merging_tables
-from anabranch.moves import Move, Moved
+from anabranch.moves import Moved, reset_to
 from anabranch.repo import Repository
 from anabranch.versions.refs import Operation
 
@@ -165,7 +165,7 @@ def reset(branch: str, revision: str, force: bool, repository: Path | None, as_j
         with where.reading() as history:
             ref = history.refs.get(name)
             changes = list(history.diff(ref.commit, source.id))
-        wanted = Move(ref.number, source.id, Operation.RESET, str(source), alone=True)
+        wanted = reset_to(ref.number, source.id, str(source))
         moved = None if ref.commit == source.id else service.move(name, wanted, actor())
     if as_json:
         show_json(report_merging.reset_json(source, name, moved, changes))

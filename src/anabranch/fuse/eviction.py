@@ -48,15 +48,18 @@ class Eviction:
         try:
             while is_needed():
                 again = self._asked_for[ino] = trio.Event()
-                async with self._turn:
-                    area = self._handles.area(ino)
-                    if isinstance(area, BranchArea):
-                        await self._drop([place for place in self._handles.places(ino) if area.leads(*place, ino)])
+                await self._drop_all_of(ino)
                 with trio.move_on_after(pause):
                     await again.wait()
                 pause = SOON if again.is_set() else min(2 * pause, LATER)
         finally:
             self._asked_for.pop(ino, None)
+
+    async def _drop_all_of(self, ino: Inode) -> None:
+        async with self._turn:
+            area = self._handles.area(ino)
+            if isinstance(area, BranchArea):
+                await self._drop([place for place in self._handles.places(ino) if area.leads(*place, ino)])
 
     async def stop(self) -> None:
         """Evict no more, ever; returns when nothing is being evicted."""

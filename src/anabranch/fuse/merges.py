@@ -21,7 +21,7 @@ from anabranch.fuse.orders import Order
 from anabranch.fuse.outcomes import Outcome
 from anabranch.history import VersionName
 from anabranch.merging.proposal import Proposal, Propose, conclude
-from anabranch.moves import Move, Moved
+from anabranch.moves import Move, Moved, reset_to
 from anabranch.repo import Repository, user_name
 from anabranch.versions.diff import Change
 from anabranch.versions.merge import unresolved
@@ -84,7 +84,7 @@ class Merging(Order):
         changes: list[Change] = await trio.to_thread.run_sync(
             lambda: list(self._repository.diff(ref.commit, source.id))
         )
-        wanted = Move(ref.number, source.id, Operation.RESET, str(source), alone=True)
+        wanted = reset_to(ref.number, source.id, str(source))
         moved = await self._move(self.branch, wanted, who)
         return report_merging.moved_text(Operation.RESET, source, moved, changes)
 
